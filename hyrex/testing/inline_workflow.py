@@ -1,7 +1,6 @@
 """A workflow whose nodes run where it was sent, by the broker's rules: in order, with what they are given."""
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -25,10 +24,8 @@ _SKIPPED: Final = "skipped"
 class NodeRunner(Protocol):
     """What runs a node."""
 
-    async def run_node(
-        self, outgoing: Outgoing, node: NodeOfRun, way: Way
-    ) -> tuple[TaskSnapshot, BaseException | None]:
-        """Return its end, and its last run's error."""
+    async def run_node(self, outgoing: Outgoing, node: NodeOfRun, way: Way) -> BaseException | None:
+        """Note its end; return its last run's error."""
 
     def wait_for_call(self, outgoing: Outgoing) -> None:
         """Have a node wait until a call from outside ends it."""
@@ -37,11 +34,11 @@ class NodeRunner(Protocol):
 class InlineWorkflow:
     """One workflow, and how far it is."""
 
-    def __init__(self, outgoing: OutgoingWorkflow) -> None:
+    def __init__(self, outgoing: OutgoingWorkflow, states: dict[str, TaskSnapshot]) -> None:
+        """`states`: of all tasks by their ids; of its nodes those that have ended or wait for a call."""
         self._outgoing = outgoing
-        self._ends: dict[int, TaskSnapshot] = {}
-        self._waiting: dict[int, Outgoing] = {}
-        """Nodes that a call from outside ends, by their places."""
+        self._states = states
+        self._ids = [outgoing.tasks[at].task_id for at in range(1, len(outgoing.tasks))]
 
     @property
     def root(self) -> Outgoing:
@@ -51,60 +48,70 @@ class InlineWorkflow:
     @property
     def waits_for(self) -> list[str]:
         """The names of the nodes that a call from outside is to end."""
-        return [self._outgoing.names[at] for at in self._waiting]
+        return [
+            name
+            for name, task_id in zip(self._outgoing.names, self._ids, strict=True)
+            if task_id in self._states and not self._states[task_id].status.is_final
+        ]
 
     async def run(self, runner: NodeRunner, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         """Run the nodes that can run; return how the workflow stands then, and the first error of a node."""
         first: BaseException | None = None
-        for at in range(len(self._outgoing.names)):
-            if at in self._ends or at in self._waiting or not self._is_due(at):
+        for at, task_id in enumerate(self._ids):
+            if task_id in self._states or not self._is_due(at):
                 continue
             task = self._task(at)
             if (cause := self._not_run(at)) is not None:
-                self._ends[at] = _cancelled(task, cause)
+                self._states[task_id] = _cancelled(task, cause)
             elif task.spec.task.is_outside:
-                self._waiting[at] = task
                 runner.wait_for_call(task)
             else:
-                self._ends[at], error = await runner.run_node(task, self._given(at), way)
+                error = await runner.run_node(task, self._given(at), way)
                 first = first or error
-        if self._outgoing.fail_fast and any(map(_is_bad, self._ends.values())):
+        if self._fails_fast:
             self.cancel_rest()
         return self._state(), first
 
     def reopen(self) -> None:
         """Have the nodes run again that did not complete."""
-        self._ends = {at: end for at, end in self._ends.items() if not _is_bad(end)}
-
-    def ended(self, state: TaskSnapshot) -> None:
-        """Note that a call from outside has ended a node."""
-        (at,) = (at for at, task in self._waiting.items() if task.task_id == state.task_id)
-        del self._waiting[at]
-        self._ends[at] = state
+        for task_id, end in self._ends.items():
+            if _is_bad(end):
+                del self._states[task_id]
 
     def cancel_rest(self) -> None:
         """Cancel all that has not ended."""
-        self._waiting.clear()
-        for at in range(len(self._outgoing.names)):
-            self._ends.setdefault(at, _cancelled(self._task(at), "requested"))
+        for at, task_id in enumerate(self._ids):
+            if not self.state_of(at).status.is_final:
+                self._states[task_id] = _cancelled(self._task(at), "requested")
 
-    def snapshot(self, states: Mapping[str, TaskSnapshot]) -> WorkflowSnapshot:
-        """How it stands; `states` has that of its own task."""
+    def snapshot(self) -> WorkflowSnapshot:
+        """How it stands."""
         nodes = [
-            NodeSnapshot(
-                name,
-                self._ends.get(at) or state_without_runs(self._task(at), TaskStatus.BLOCKED),
-                self._before(at),
-            )
+            NodeSnapshot(name, self.state_of(at), self._before(at))
             for at, name in enumerate(self._outgoing.names)
         ]
         root = self.root
-        return WorkflowSnapshot(states[root.task_id], tuple(nodes), dict(root.spec.options.headers))
+        return WorkflowSnapshot(self._states[root.task_id], tuple(nodes), dict(root.spec.options.headers))
+
+    def node(self, task_id: str) -> TaskSnapshot:
+        """How one of its nodes stands."""
+        return self.state_of(self._ids.index(task_id))
+
+    def state_of(self, at: int) -> TaskSnapshot:
+        """How the node at a place stands."""
+        waits = self._states.get(self._ids[at])
+        return waits or state_without_runs(self._task(at), TaskStatus.BLOCKED)
 
     @property
-    def ends(self) -> Iterable[TaskSnapshot]:
-        """Of all its nodes that have ended."""
-        return self._ends.values()
+    def _ends(self) -> dict[str, TaskSnapshot]:
+        """Of the nodes that have ended, by their ids, in their order."""
+        found = {each: self._states[each] for each in self._ids if each in self._states}
+        return {task_id: state for task_id, state in found.items() if state.status.is_final}
+
+    @property
+    def _fails_fast(self) -> bool:
+        """Return True if nothing is to run any more since a node ended badly."""
+        return self._outgoing.fail_fast and any(map(_is_bad, self._ends.values()))
 
     def _task(self, at: int) -> Outgoing:
         task, root = self._outgoing.tasks[at + 1], self._outgoing.root.task_id
@@ -115,16 +122,16 @@ class InlineWorkflow:
         return tuple(self._outgoing.names[each.node] for each in self._outgoing.upstreams[at])
 
     def _is_due(self, at: int) -> bool:
-        return all(each.node in self._ends for each in self._outgoing.upstreams[at])
+        return all(self.state_of(each.node).status.is_final for each in self._outgoing.upstreams[at])
 
     def _not_run(self, at: int) -> str | None:
         """Why a node does not run; None if it does."""
-        if self._outgoing.fail_fast and any(map(_is_bad, self._ends.values())):
+        if self._fails_fast:
             return "requested"
         waits = self._outgoing.upstreams[at]
         return (
             _SKIPPED
-            if any(_is_bad(self._ends[each.node]) and not each.runs_anyway for each in waits)
+            if any(_is_bad(self.state_of(each.node)) and not each.runs_anyway for each in waits)
             else None
         )
 
@@ -133,19 +140,20 @@ class InlineWorkflow:
         results = [
             (each.parameter, end.runs[-1].result or b"null", end.name)
             for each in self._outgoing.upstreams[at]
-            if each.parameter and not _is_bad(end := self._ends[each.node])
+            if each.parameter and not _is_bad(end := self.state_of(each.node))
         ]
         name = self._outgoing.names[at]
         return NodeOfRun(root.spec.config.name, name, tuple(results), root.payload, codec_name(root.spec))
 
     def _state(self) -> TaskSnapshot:
         names = self._outgoing.names
-        if len(self._ends) < len(names):
+        ends = [self.state_of(at) for at in range(len(names))]
+        if not all(end.status.is_final for end in ends):
             return state_without_runs(self.root, TaskStatus.BLOCKED)
-        bad = [f"{names[at]} ({end.status})" for at, end in self._ends.items() if _is_bad(end)]
+        bad = [f"{name} ({end.status})" for name, end in zip(names, ends, strict=True) if _is_bad(end)]
         if bad:
             return _ended(self.root, TaskStatus.FAILED, error=TaskError("WorkflowFailed", ", ".join(bad), ""))
-        sinks = {names[at]: self._ends[at].task_id for at in sinks_of(self._outgoing.upstreams)}
+        sinks = {names[at]: self._ids[at] for at in sinks_of(self._outgoing.upstreams)}
         return _ended(self.root, TaskStatus.COMPLETED, result=json.dumps({"sinks": sinks}).encode())
 
 

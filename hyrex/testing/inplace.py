@@ -66,7 +66,6 @@ class InlineTasks:
     calls: list[SentTask] = field(default_factory=list)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     _scheduled: dict[str, SentTask] = field(default_factory=dict)
-    _outside: dict[str, SentTask] = field(default_factory=dict)
     _states: dict[str, TaskSnapshot] = field(default_factory=dict)
     _firsts: dict[tuple[str, str], Outgoing] = field(default_factory=dict)
     _keys: HeldKeys = field(default_factory=HeldKeys)
@@ -128,7 +127,7 @@ class InlineTasks:
         return await self._store_workflow(workflow, InLoop())
 
     async def _store_workflow(self, workflow: OutgoingWorkflow, way: Way) -> SendResult:
-        made = InlineWorkflow(workflow)
+        made = InlineWorkflow(workflow, self._states)
         self._workflows.update({outgoing.task_id: made for outgoing in workflow.tasks})
         return await self._store(workflow.root, way)
 
@@ -146,7 +145,7 @@ class InlineTasks:
         run_at = self.now + options.delay if options.delay else options.run_at
         task = self._enter(SentTask(handle_of(outgoing), config, run_at, outgoing))
         if outgoing.spec.task.is_outside:
-            return self._put_outside(task)
+            return self._observe(task, state_without_runs(outgoing, TaskStatus.BLOCKED))
         if run_at is None or run_at <= self.now:
             return await self._begin(task, way)
         self._scheduled[outgoing.task_id] = task
@@ -158,7 +157,7 @@ class InlineTasks:
         return task
 
     def _call_of(self, task_id: str) -> SentTask:
-        for call in self.calls:
+        for call in reversed(self.calls):  # the last one, of a node that was run again
             if call._outgoing.task_id == task_id:
                 return call
         raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
@@ -181,27 +180,21 @@ class InlineTasks:
         else:
             state, error = await workflow.run(self, way)
             self._observe(task, state)
-            self._states.update({each.task_id: each for each in workflow.ends})
         if error is not None and self.raise_failures:
             if not isinstance(error, Exception):
                 result_of(state, bytes)  # raises TaskFailed or TaskTimedOut: what ends a run ends no test
             raise error
         return state
 
-    async def run_node(
-        self, outgoing: Outgoing, node: NodeOfRun, way: Way
-    ) -> tuple[TaskSnapshot, BaseException | None]:
-        """Run one node of a workflow; return its end and its last run's error."""
+    async def run_node(self, outgoing: Outgoing, node: NodeOfRun, way: Way) -> BaseException | None:
+        """Run one node of a workflow; return its last run's error."""
         task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing, node)
-        return await self._run(self._enter(task), way)
+        return (await self._run(self._enter(task), way))[1]
 
     def wait_for_call(self, outgoing: Outgoing) -> None:
         """Have a node wait until complete() ends it."""
-        self._put_outside(self._enter(SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing)))
-
-    def _put_outside(self, task: SentTask) -> TaskSnapshot:
-        self._outside[task._outgoing.task_id] = task
-        return self._observe(task, state_without_runs(task._outgoing, TaskStatus.BLOCKED))
+        task = self._enter(SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing))
+        self._observe(task, state_without_runs(outgoing, TaskStatus.BLOCKED))
 
     async def _run(self, task: SentTask, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         if _depth.get() >= DEEPEST:
@@ -229,9 +222,12 @@ class InlineTasks:
 
     def get(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
-        if task_id not in self._states:
+        if task_id in self._states:
+            return self._states[task_id]
+        workflow = self._workflows.get(task_id)
+        if workflow is None or workflow.root.task_id not in self._states:
             raise TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return self._states[task_id]
+        return workflow.node(task_id)
 
     async def get_async(self, task_id: str) -> TaskSnapshot:
         """One task as it stands."""
@@ -241,7 +237,7 @@ class InlineTasks:
         """One workflow as it stands."""
         if task_id not in self._workflows:
             raise TaskNotFound(f"no workflow has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
-        return self._workflows[task_id].snapshot(self._states)
+        return self._workflows[task_id].snapshot()
 
     async def get_workflow_async(self, task_id: str) -> WorkflowSnapshot:
         """As get_workflow()."""
@@ -253,8 +249,8 @@ class InlineTasks:
             if task_id in self._scheduled:
                 task = self._scheduled[task_id]
                 raise TimeoutError(f"{task.name} runs at {task.run_at}: move the clock with advance()")
-            if task_id in self._outside:
-                raise TimeoutError(f"{self._outside[task_id].name} waits for somebody to complete() it")
+            if (asked := self._asked(task_id)) is not None:
+                raise TimeoutError(f"{asked.name} waits for somebody to complete() it")
             if task_id in self._workflows and (names := self._workflows[task_id].waits_for):
                 raise TimeoutError(f"it waits for somebody to complete() its {', '.join(names)}")
         return Watched({task_id: self.get(task_id) for task_id in task_ids})
@@ -264,25 +260,20 @@ class InlineTasks:
         return self.watch(task_ids, timeout_s)
 
     def cancel(self, task_id: str, reason: str) -> TaskStatus | None:
-        """Cancel a task that waits, for the clock or a call from outside; all others have ended already."""
+        """Cancel a task that waits: for the clock, other nodes or a call; all others have ended already."""
         state = self.get(task_id)
-        if task_id in self._workflows and task_id not in self._outside:
-            return self._cancel_workflow(self._workflows[task_id], state)
-        task = self._scheduled.pop(task_id, None) or self._outside.pop(task_id, None)
-        if task is not None:
-            ended = self._observe(task, replace(state, status=TaskStatus.CANCELLED))
-            InThread.drive(self._go_on(ended, InThread()))
-        return None if task is None else TaskStatus.CANCELLED
-
-    def _cancel_workflow(self, workflow: InlineWorkflow, state: TaskSnapshot) -> TaskStatus | None:
         if state.status.is_final:
             return None
-        workflow.cancel_rest()
-        for each in workflow.ends:
-            self._outside.pop(each.task_id, None)
-            self._states[each.task_id] = each
-        self._scheduled.pop(state.task_id, None)
-        self._observe(self._call_of(state.task_id), replace(state, status=TaskStatus.CANCELLED))
+        workflow = self._workflows.get(task_id)
+        if workflow is not None and workflow.root.task_id == task_id:
+            workflow.cancel_rest()
+        ended = replace(state, status=TaskStatus.CANCELLED)
+        if task_id in self._states:
+            self._observe(self._call_of(task_id), ended)
+        else:  # a node whose turn has not come
+            self._states[task_id] = ended
+        self._scheduled.pop(task_id, None)
+        InThread.drive(self._go_on(ended, InThread()))
         return TaskStatus.CANCELLED
 
     async def cancel_async(self, task_id: str, reason: str) -> TaskStatus | None:
@@ -307,7 +298,7 @@ class InlineTasks:
 
     async def _complete(self, end: OutsideAnswer, way: Way) -> bool:
         state = self.get(end.task_id)
-        task = self._outside.pop(end.task_id, None)
+        task = self._asked(end.task_id)
         if task is None:
             sent = (each._outgoing for each in self.calls if each._outgoing.task_id == end.task_id)
             if any(outgoing.spec.task.is_outside for outgoing in sent):
@@ -316,12 +307,20 @@ class InlineTasks:
         await self._go_on(self._observe(task, ended_by(end, state, self.now)), way)
         return True
 
+    def _asked(self, task_id: str) -> SentTask | None:
+        """The task, if it waits for a call from outside."""
+        state = self._states.get(task_id)
+        if state is None or state.status is not TaskStatus.BLOCKED:
+            return None
+        task = self._call_of(task_id)
+        return task if task._outgoing.spec.task.is_outside else None
+
     async def _go_on(self, ended: TaskSnapshot, way: Way) -> None:
-        """Run what waited for a node that a call from outside has ended."""
+        """Run what waited for a node that a call from outside, or a cancel, has ended."""
         workflow = self._workflows.get(ended.task_id)
-        if workflow is not None and workflow.root.task_id != ended.task_id:
-            workflow.ended(ended)
-            await self._begin(self._call_of(workflow.root.task_id), way)
+        if workflow is None or workflow.root.task_id in (ended.task_id, *self._scheduled):
+            return
+        await self._begin(self._call_of(workflow.root.task_id), way)
 
     def retry(self, task_id: str) -> bool:
         """Run a task again that has ended badly; of a workflow, its nodes that have."""
