@@ -19,7 +19,7 @@ from tests.cli.shop import DEV_WITHIN_S, HYREX, Shop, sent_id
 from tests.support.eventually import eventually
 from tests.support.postgres import connect
 from tests.support.process import Process
-from tests.support.trees import running
+from tests.support.trees import is_gone, running
 
 SLOW = """
 
@@ -66,7 +66,7 @@ def all_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Pro
     deadline = time.monotonic() + timeout
     left = processes
     while left and time.monotonic() < deadline:
-        left = [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        left = [each for each in left if not is_gone(each.pid)]
         time.sleep(0.02)
     return left
 

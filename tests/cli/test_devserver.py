@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe
@@ -17,6 +16,7 @@ from hyrex.cli.devserver.session import require_free_port
 from hyrex.cli.devserver.target import check, chosen_target
 from hyrex.cli.errors import CommandError
 from tests.support.process import Process
+from tests.support.trees import is_gone
 
 READY = re.compile(r"worker ready: (?P<name>[^,]+), (?P<serves>.*)")
 SERVES = "print('worker ready: w1, 3 tasks', flush=True); import time; time.sleep(600)"
@@ -106,7 +106,7 @@ asyncio.run(main())
     pid = int(parent.wait_for(r"child (\d+)")[1])
     parent.kill()
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while not is_gone(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     parent.end_group()

@@ -20,6 +20,7 @@ from hyrex_broker.embedded.account import postgres_account
 from hyrex_broker.embedded.cluster import Cluster
 from tests.support.postgres import run_apart
 from tests.support.process import ROOT
+from tests.support.trees import is_gone
 
 PARENT = """
 import sys, time
@@ -55,7 +56,7 @@ def rows(url: str, statement: str) -> list[asyncpg.Record]:
 
 def wait_gone(pid: int) -> None:
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+    while not is_gone(pid):
         assert time.monotonic() < deadline, f"process {pid} still lives"
         time.sleep(0.02)
 

@@ -173,7 +173,7 @@ def test_several_processes_share_a_port_and_end_together(processes: Processes, d
     parent.wait_for(ready, times=3)
     children = psutil.Process(parent.pid).children()
     assert parent.terminate() == 0
-    assert not any(child.is_running() for child in children)
+    assert all(is_gone(child.pid) for child in children)
 
 
 def test_a_process_that_dies_while_postgres_is_away_is_started_again_until_it_lives(
