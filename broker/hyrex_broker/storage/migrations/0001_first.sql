@@ -1354,7 +1354,12 @@ begin
   if due = '{}' then
     return;
   end if;
-  perform from blocked b where b.task_id = any (due) and b.kind in (1, 3) order by b.task_id for update;
+  -- Only what it has the lock of: a cancel may have put another row in the place of a root's while this waited.
+  due := array(
+    select b.task_id from blocked b where b.task_id = any (due) and b.kind in (1, 3) order by b.task_id for update);
+  if due = '{}' then
+    return;
+  end if;
   select min(u.id::text)::uuid, max(u.id::text)::uuid into lowest, highest
   from task t cross join lateral unnest(t.upstreams) as u (id)
   where t.id = any (due) and t.id between due[1] and due[cardinality(due)];
