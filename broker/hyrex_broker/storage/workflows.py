@@ -172,14 +172,13 @@ def _node_columns(batch: TaskBatch, nodes: Sequence[StoredNode]) -> tuple[object
 
 
 def _words(node: StoredNode, extras: TaskExtras) -> dict[str, Any]:
-    """What is stored of a node, with the times that begin when its upstreams have ended."""
-    times = {
-        "delay_ms": extras.delay_ms or None,
-        "run_at_ms": None if extras.run_at is None else extras.run_at.timestamp() * 1000,
-        "expires_in_ms": extras.expires_in_ms,
-    }
-    if not node.upstreams or node.kind is TaskKind.ROOT:
+    """What is stored of a node, with the times that begin when its upstreams have ended, or with a retry."""
+    times: dict[str, Any] = {"expires_in_ms": extras.expires_in_ms}
+    if node.kind is TaskKind.ROOT:
         return node.words
+    if node.upstreams:
+        times["delay_ms"] = extras.delay_ms or None
+        times["run_at_ms"] = None if extras.run_at is None else extras.run_at.timestamp() * 1000
     return node.words | {name: value for name, value in times.items() if value is not None}
 
 

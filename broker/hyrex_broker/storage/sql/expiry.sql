@@ -2,7 +2,8 @@
 -- Ends tasks that wait though their time to begin is over. Those that run, or that an assign or a cancel has locked, are
 -- looked at again: in 5 s, and the later the longer they run. So are those that have ended a moment ago: a retry may
 -- have begun before their time was over. Of the others nothing is known any more.
--- $1 low-water mark, $2 how many. Passes over what another broker looks at, so it waits for no lock.
+-- A node of a workflow may have another time by now, since a retry put it back; only such tasks, of followed lanes, are
+-- looked up. $1 low-water mark, $2 how many. Passes over what another broker looks at, so it waits for no lock.
 -- Returns a row of null, with how many were looked at and up to when, and one for each task that ended, with the
 -- concurrency key that it waited for.
 with due as (
@@ -12,20 +13,26 @@ with due as (
   returning look_at, task_id, expires_at
 ), from_ready as (
   delete from ready where ctid = any (array(
-    select ctid from ready where task_id = any (array(select task_id from due)) order by task_id
-    for update skip locked))
+    select ctid from ready where task_id = any (array(select task_id from due))
+      and ((select followed from lane where lane.id = ready.lane limit 1) is not true
+           or (select expires_at > now() from old_task(ready.task_id)) is not true)
+    order by task_id for update skip locked))
   returning task_id, lane, run_number, attempt_number
 ), from_delayed as (
   delete from delayed where ctid = any (array(
-    select ctid from delayed where task_id = any (array(select task_id from due)) order by task_id
-    for update skip locked))
+    select ctid from delayed where task_id = any (array(select task_id from due))
+      and ((select followed from lane where lane.id = delayed.lane limit 1) is not true
+           or (select expires_at > now() from old_task(delayed.task_id)) is not true)
+    order by task_id for update skip locked))
   returning task_id, lane, run_number, attempt_number
 ), from_blocked as (
   delete from blocked where ctid = any (array(
     select ctid from blocked
     -- What waits for nodes of its workflow has no time to begin yet.
-    where task_id = any (array(select task_id from due)) and kind is distinct from 3 order by task_id
-    for update skip locked))
+    where task_id = any (array(select task_id from due)) and kind is distinct from 3
+      and ((select followed from lane where lane.id = blocked.lane limit 1) is not true
+           or (select expires_at > now() from old_task(blocked.task_id)) is not true)
+    order by task_id for update skip locked))
   returning task_id, lane, run_number, attempt_number, key
 ), ended as materialized (
   select *, null::bigint as key from from_ready
