@@ -14,8 +14,9 @@ from tests.chaos import ha
 from tests.chaos.cluster import Cluster, Size
 from tests.chaos.finish import finished, found_in, stale_refused, wait_for_calm
 from tests.chaos.record import Record
+from tests.chaos.recovery import executions_by_end, flow_times, recovery_times
 from tests.chaos.storm import WEIGHTS, Storm
-from tests.chaos.verdict import Verdict, executions_by_end, flow_times, judge, read_stored, recovery_times
+from tests.chaos.verdict import Verdict, judge, read_stored
 
 
 def main(arguments: list[str] | None = None) -> int:

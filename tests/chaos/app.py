@@ -1,4 +1,5 @@
-"""The tasks of the chaos run: short, long, failing, retrying, limited, keyed, rated, fair, asynchronous."""
+"""The tasks of the chaos run: short, long, failing, retrying, limited, keyed, rated, fair, asynchronous; and
+workflows of them with approvals."""
 
 import asyncio
 import os
@@ -21,6 +22,9 @@ QUEUE_LIMIT: Final = 2
 MOST_BY_KEY: Final = 3
 RATE_PER_S: Final = 4
 BURST: Final = 2
+APPROVAL: Final = "answered"
+"""The name of approvals, with which the names of nodes begin."""
+_ANSWER_WITHIN_S: Final = 4.0
 FAILURES: Final = 2
 _SEND_FOR_S: Final = 30.0
 
@@ -193,11 +197,18 @@ def step(number: int, failures: int) -> int:
         return number
 
 
+answered = hy.approval(APPROVAL, expires_in=_ANSWER_WITHIN_S)
+
+
 def _shape(seed: int) -> None:
     chance = random.Random(seed)
-    nodes: list[WorkflowNode[int]] = []
+    nodes: list[WorkflowNode[Any]] = []
     for place, others in enumerate(shape(seed)):
-        node = step.node(place, chance.choice([0, 0, 0, 0, 1, 2]))
+        node: WorkflowNode[Any] = (
+            answered.node(place)
+            if chance.random() < 0.15
+            else step.node(place, chance.choice([0, 0, 0, 0, 1, 2]))
+        )
         for other, runs_anyway in others:
             node.after(nodes[other], runs_anyway=runs_anyway)
         nodes.append(node)

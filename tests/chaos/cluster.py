@@ -18,6 +18,7 @@ from hyrex_broker.embedded import EmbeddedPostgres
 from tests.chaos.journal import VARIABLE, Journal
 from tests.chaos.proxy import Cables, Proxy
 from tests.chaos.rates import note_assigns
+from tests.chaos.workflows import watch_decisions
 from tests.support.ports import free_port
 from tests.support.postgres import migrate_now, run_apart
 from tests.support.process import Process
@@ -203,6 +204,7 @@ class Cluster:
     def start(self) -> None:
         """Start everything and wait until it is ready."""
         run_apart(note_assigns(self.postgres.url))
+        run_apart(watch_decisions(self.postgres.url))
         for party in self.parties:
             party.start()
         for party, said in [

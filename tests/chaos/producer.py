@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from hyrex.errors import HyrexError
 from hyrex.sent import SentTaskHandle
 from tests.chaos import app
+from tests.chaos.afterwards import Afterwards
 
 Send = Callable[[], SentTaskHandle]
 _KEYS: Final = 50
@@ -24,12 +24,12 @@ _TOGETHER: Final = 5
 
 
 class Producer:
-    """Chooses, sends, and now and then cancels."""
+    """Chooses and sends, and now and then does something to what it has sent."""
 
     def __init__(self, seed: int, rate: float) -> None:
         self._random = random.Random(seed)
         self._pause_s = 1 / rate
-        self._to_cancel: list[SentTaskHandle] = []
+        self._afterwards = Afterwards(self._random)
         self._stopping = False
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -40,8 +40,7 @@ class Producer:
         """Send until SIGTERM."""
         while not self._stopping:
             self._send_one()
-            if self._to_cancel and self._random.random() < 0.5:
-                self._cancel(self._to_cancel.pop())
+            self._afterwards.act()
             time.sleep(self._random.uniform(0, 2 * self._pause_s))
 
     def _send_one(self) -> None:
@@ -77,8 +76,8 @@ class Producer:
         noted = {"key": key} if kind == "idempotent" else {}
         for _ in range(_TOGETHER if kind.startswith("together") else 1):
             handle = app.send_surely(kind, send, **noted)
-            if handle is not None and kind.endswith("to_cancel"):
-                self._to_cancel.append(handle)
+            if handle is not None:
+                self._afterwards.sent(kind, handle)
 
     def _bounded(self) -> list[tuple[float, str, Send]]:
         """Sends of keyed, rated and fair tasks. What waits, is refused, cancelled or expires has the same
@@ -103,13 +102,6 @@ class Producer:
                 (1, "keyed_expiring", partial(expiring.send, key, *worked)),
             ]
         return found
-
-    def _cancel(self, handle: SentTaskHandle) -> None:
-        try:
-            handle.cancel("chaos")
-        except HyrexError:
-            return
-        app.journal().note("cancelled", task=str(handle.id))
 
 
 if __name__ == "__main__":

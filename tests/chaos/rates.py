@@ -20,7 +20,7 @@ from tests.support.postgres import connect
 _ROUNDING: Final = 0.001
 """Of a run: a database's clock has microseconds."""
 _NOTES: Final = """
-create schema storm;
+create schema if not exists storm;
 create table storm.assign (
   id bigint generated always as identity, limited text, runs integer, began timestamptz, noted timestamptz
 );

@@ -25,7 +25,8 @@ _UNFINISHED: Final = (
 """Slots go on after all was quiet: what lives is one that is due now."""
 _EXPIRED: Final = (
     "select t.id, t.expires_at, r.finished_at, r.cause from task t join task_run r on r.task_id = t.id"
-    " where t.expires_at is not null and r.outcome = 5"
+    # Nodes are cancelled with their workflows too.
+    " where t.expires_at is not null and r.outcome = 5 and t.downstreams is null"
     " and (r.cause is distinct from 3 or r.finished_at < t.expires_at)"
 )
 

@@ -4,8 +4,8 @@ Lost, recorded twice, executed again without loss, over a limit or a key's maxim
 """
 
 import statistics
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -13,6 +13,7 @@ from typing import Any, Final
 from hyrex_broker.storage.report import REDELIVERIES_BOUND
 from tests.chaos.app import MOST_BY_KEY, QUEUE_LIMIT, TASK_LIMIT
 from tests.chaos.record import FOREVER, Disturbance, Execution, Record
+from tests.chaos.recovery import recovery_times
 from tests.support.postgres import connect
 
 COMPLETED, FAILED, CANCELLED, LOST = 2, 3, 5, 6
@@ -34,13 +35,11 @@ _EXPECTED: Final = {
 }
 _RUN_BY_NOBODY: Final = frozenset({"workflow", "workflow_to_cancel"})
 """Roots of workflows: their nodes are executed (tests/chaos/workflows.py)."""
-_KILLS_OF_PARTS: Final = ("stream_kill", "child_kill")
 _KILLS_OF_WORKERS: Final = ("stream_kill", "worker_kill", "worker_restart", "worker_stop")
 _SILENCES: Final = ("link_silence", "database_link_silence")
 _SLACK_S: Final = 0.3
 _LEAVING_S: Final = 20.0
 """How long a worker that was told to leave may take: what begins meanwhile may be given back."""
-_SETTLED_S: Final = 1.0
 _FOUND_AGAIN_S: Final = 2.0
 """How long brokers may take, beside much else on one machine, to answer once their database is back."""
 _TOO_LONG: Final = 0.95
@@ -60,6 +59,7 @@ class Verdict:
     over_limit: int = 0
     stale_refused: int = 0
     refused_by_key: int = 0
+    retried: int = 0
     kills: dict[str, int] = field(default_factory=dict)
     seconds_to_recover: dict[str, float | None] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
@@ -82,11 +82,22 @@ class Stored:
     live: bool
     runs: list[tuple[int, int, bool]]
     """(run number, outcome, final) in order"""
+    reopened: frozenset[int] = frozenset()
+    """The runs whose end somebody took back: a retry follows them."""
 
     @property
     def outcome(self) -> int | None:
         """How it ended; None while it has not."""
         return self.runs[-1][1] if self.runs and self.runs[-1][2] and not self.live else None
+
+    @property
+    def last_life(self) -> list[tuple[int, int, bool]]:
+        """The runs since the last retry."""
+        return [run for run in self.runs if run[0] > max(self.reopened, default=-1)]
+
+    def was_retried(self, first: Execution, again: Execution) -> bool:
+        """Return True if a retry was between two executions."""
+        return any(first.run <= run < again.run for run in self.reopened)
 
 
 async def read_stored(database_url: str) -> dict[str, Stored]:
@@ -99,14 +110,17 @@ async def read_stored(database_url: str) -> dict[str, Stored]:
             " or exists (select from lease where task_id = t.id)"
             " or exists (select from blocked where task_id = t.id) as live,"
             " (select array_agg(array[run_number, outcome, final::integer] order by run_number)"
-            "  from task_run r where r.task_id = t.id) as runs"
+            "  from task_run r where r.task_id = t.id) as runs,"
+            " array(select after_run_number from reopen o where o.task_id = t.id) as reopened"
             " from task t"
         )
     finally:
         await connection.close()
     return {
         row["id"]: Stored(
-            row["live"], [(run, outcome, bool(final)) for run, outcome, final in row["runs"] or ()]
+            row["live"],
+            [(run, outcome, bool(final)) for run, outcome, final in row["runs"] or ()],
+            frozenset(row["reopened"]),
         )
         for row in rows
     }
@@ -118,7 +132,7 @@ def judge(record: Record, stored: Mapping[str, Stored], lease_s: float) -> Verdi
     _judge_ends(verdict, record, stored, lease_s)
     _judge_recording(verdict, record, stored)
     _judge_refusals(verdict, record, stored)
-    _judge_repetitions(verdict, record, lease_s)
+    _judge_repetitions(verdict, record, stored, lease_s)
     _judge_limits(verdict, record, lease_s)
     recoveries = list(recovery_times(record))
     verdict.seconds_to_recover = {
@@ -148,7 +162,8 @@ def _judge_ends(verdict: Verdict, record: Record, stored: Mapping[str, Stored], 
 def _met_too_much(known: Stored, record: Record, task: str, lease_s: float) -> bool:
     """Return True if each of its runs was lost, one more than is redelivered, and the storm explains the last
     as well; those before are judged as repetitions."""
-    if len(known.runs) <= REDELIVERIES_BOUND or any(outcome != LOST for _, outcome, _ in known.runs):
+    runs = known.last_life
+    if len(runs) <= REDELIVERIES_BOUND or any(outcome != LOST for _, outcome, _ in runs):
         return False
     last = record.executions[task][-1]
     return _explained(last, replace(last, began=FOREVER), record.disturbances, lease_s)
@@ -156,21 +171,27 @@ def _met_too_much(known: Stored, record: Record, task: str, lease_s: float) -> b
 
 def _judge_recording(verdict: Verdict, record: Record, stored: Mapping[str, Stored]) -> None:
     for task, known in stored.items():
-        finals = sum(final for _, _, final in known.runs)
-        completed = sum(outcome == COMPLETED for _, outcome, _ in known.runs)
+        kept = [run for run in known.runs if run[0] not in known.reopened]
+        finals = sum(final for _, _, final in kept)
+        completed = sum(outcome == COMPLETED for _, outcome, _ in kept)
         if finals > 1 or completed > 1:
             verdict.recorded_twice += 1
-            verdict.complaints.append(f"recorded twice: {task} {known.runs}")
+            verdict.complaints.append(f"recorded twice: {task} {known.runs}, retried {known.reopened}")
     for key, tasks in record.keys.items():
         if len(tasks) > 1:
             verdict.recorded_twice += 1
             verdict.complaints.append(f"one key, several tasks: {key} {tasks}")
 
 
-def _judge_repetitions(verdict: Verdict, record: Record, lease_s: float) -> None:
+def _judge_repetitions(
+    verdict: Verdict, record: Record, stored: Mapping[str, Stored], lease_s: float
+) -> None:
+    verdict.retried = sum(len(known.reopened) for known in stored.values())
     for task, executions in record.executions.items():
         for first, again in pairwise(executions):
-            if first.how != "failed" and not _explained(first, again, record.disturbances, lease_s):
+            if first.how == "failed" or (task in stored and stored[task].was_retried(first, again)):
+                continue
+            if not _explained(first, again, record.disturbances, lease_s):
                 verdict.executed_again_without_loss += 1
                 verdict.complaints.append(f"executed again without loss: {first} then {again}")
         asked_at = record.cancelled.get(task, FOREVER)
@@ -248,41 +269,3 @@ def _under_way_until(execution: Execution, record: Record, lease_s: float) -> fl
         if each.kind == "worker_stop" and each.victim == execution.worker and each.seconds > lease_s / 2
     )
     return min([execution.ended, *(at for at in stops if execution.began < at < execution.ended)])
-
-
-def recovery_times(record: Record, kinds: tuple[str, ...] = _KILLS_OF_PARTS) -> Iterator[float]:
-    """Seconds from a kill until a run that it ended runs again, where nothing else was disturbed between
-    (else it would be the time to recover from several faults)."""
-    for kill in record.disturbances:
-        if kill.kind not in kinds:
-            continue
-        for executions in record.executions.values():
-            for first, again in pairwise(executions):
-                hit = first.pid == kill.pid if kill.kind == "child_kill" else first.worker == kill.victim
-                hit = hit and not first.how and first.began < kill.began < again.began
-                if hit and _undisturbed(record, kill, again.began):
-                    yield again.began - kill.began
-
-
-def _undisturbed(record: Record, kill: Disturbance, until: float) -> bool:
-    others = (each for each in record.disturbances if each is not kill)
-    return all(each.ended < kill.began - _SETTLED_S or each.began > until for each in others)
-
-
-def flow_times(record: Record) -> Iterator[float]:
-    """Seconds from a return of Postgres until a task that was sent after it begins."""
-    begun = sorted(
-        (record.sent[task], executions[0].began)
-        for task, executions in record.executions.items()
-        if task in record.sent
-    )
-    for outage in record.disturbances:
-        if outage.kind.startswith("postgres"):
-            after = [began for sent, began in begun if sent > outage.ended]
-            if after:
-                yield min(after) - outage.ended
-
-
-def executions_by_end(record: Record) -> Counter[str]:
-    """How many executions ended how, for people."""
-    return Counter(each.how or "cut short" for all_of in record.executions.values() for each in all_of)

@@ -80,6 +80,18 @@ def test_a_refusal_is_written_down_with_its_holder(tmp_path: Path, monkeypatch: 
     assert digest(journal.read()).refused == [("", str(holder))]
 
 
+def test_what_a_retry_took_back_may_run_and_end_again() -> None:
+    twice = record(narrow("a", 0, 1), narrow("a", 2, 3, run=1))
+    ends = [(0, COMPLETED, True), (1, COMPLETED, True)]
+    taken_back = {"a": Stored(live=False, runs=ends, reopened=frozenset({0}))}
+    assert judge(twice, taken_back, LEASE_S).good
+    assert judge(twice, taken_back, LEASE_S).retried == 1
+    for other in (frozenset[int](), frozenset({1})):
+        found = judge(twice, {"a": Stored(live=False, runs=ends, reopened=other)}, LEASE_S)
+        assert found.executed_again_without_loss == 1
+        assert found.recorded_twice == (not other)
+
+
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
