@@ -229,9 +229,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
             ScheduleStore(database), HeadMark(SCHEDULE_HEAD, marks), places, clock, lease
         ),
         relay=OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes),
-        retention=Retention(
-            upkeep, timedelta(days=config.retention_days), timedelta(days=config.dead_letter_days)
-        ),
+        retention=Retention(upkeep, config.retention_terms.finished, config.retention_terms.bad_ends),
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),
@@ -299,7 +297,12 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
         leaving=served.leaving,
     )
     queues = QueueServicer(
-        served.source.of(QueueStore), engine.directory, partial(tell_purged, engine), audit, pages
+        served.source.of(QueueStore),
+        engine.directory,
+        partial(tell_purged, engine),
+        audit,
+        pages,
+        config.retention_terms,
     )
     schedules = ScheduleServicer(
         ScheduleParts(

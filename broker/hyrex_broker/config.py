@@ -4,6 +4,7 @@ import ipaddress
 import os
 import re
 import socket
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from hyrex.runtime.metrics_server import ScrapeAddress, address_of
 from hyrex_broker.database_url import wrong_url
+from hyrex_broker.domain.retention import RetentionTerms
 
 DEFAULT_SCHEMA: Final = "hyrex"
 SCHEMA_PATTERN: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
@@ -129,6 +131,12 @@ class BrokerConfig(ListenConfig):
         since the last renewal may be a heartbeat's interval old then, and runs are asked to stop before
         the end (rule 10): 1.5 * 0.85 - 0.2 of it are left, and a tick of the renewals."""
         return _GRANTED * self.lease_duration_s
+
+    @property
+    def retention_terms(self) -> RetentionTerms:
+        """How long tasks are kept: bad ends no shorter than others."""
+        finished = timedelta(days=self.retention_days)
+        return RetentionTerms(finished, max(finished, timedelta(days=self.dead_letter_days)))
 
     @property
     def heartbeat_interval_s(self) -> float:

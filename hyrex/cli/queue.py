@@ -20,6 +20,7 @@ _STEP_TIMEOUT_S: Final = 30.0
 """A step takes a second, but may wait much longer for the steps of others."""
 MOST_RUNS: Final = 2**31 - 1
 MOST_WAITING: Final = 1_000_000
+MOST_DAYS: Final = 3650
 commands = typer.Typer(help="Queues, their backlog and their limits.", no_args_is_help=True)
 Create = Annotated[bool, typer.Option("--create", help="Make the queue where there is none.")]
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
@@ -114,6 +115,36 @@ def max_waiting(
 ) -> None:
     """Refuse new tasks of a queue while so many wait in it."""
     _update(broker_url, as_json, create, name=name, max_waiting=tasks)
+
+
+@commands.command("retention")
+def retention(
+    name: Name,
+    days: Annotated[
+        int | None,
+        typer.Argument(
+            min=0, max=MOST_DAYS, help="For how many days what completed is kept; 0: as the brokers say."
+        ),
+    ] = None,
+    dead_letters: Annotated[
+        int | None,
+        typer.Option(
+            "--dead-letters",
+            min=0,
+            max=MOST_DAYS,
+            help="For how many days what failed, timed out or was lost is kept; 0: as the brokers say.",
+        ),
+    ] = None,
+    create: Create = False,
+    broker_url: CellsUrl = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Keep a queue's finished tasks for a shorter time than brokers keep others."""
+    if days is None and dead_letters is None:
+        raise CommandError("give a number of days, --dead-letters, or both")
+    changes = {"retention_days": days, "dead_letter_days": dead_letters}
+    said = {field: value for field, value in changes.items() if value is not None}
+    _update(broker_url, as_json, create, name=name, **said)
 
 
 @commands.command("delete")
@@ -217,6 +248,7 @@ def _print_queues(queues: list[dict[str, Any]]) -> None:
         "running",
         "limit",
         "rate",
+        "kept",
         "paused",
         "workers",
     )
@@ -230,6 +262,7 @@ def _print_queues(queues: list[dict[str, Any]]) -> None:
             queue["running"],
             queue["concurrency_limit"],
             _rate_shown(queue),
+            _kept_shown(queue),
             queue["paused"],
             queue["workers"],
         )
@@ -243,3 +276,10 @@ def _rate_shown(queue: dict[str, Any]) -> str | None:
         return None
     waits = "" if queue["next_token"] is None else f", next at {queue['next_token']}"
     return f"{queue['rate']}, burst {queue['burst']}{waits}"
+
+
+def _kept_shown(queue: dict[str, Any]) -> str | None:
+    """The terms that a queue has of its own."""
+    days, dead_letters = queue["retention_days"], queue["dead_letter_days"]
+    parts = ([f"{days} d"] if days else []) + ([f"dead letters {dead_letters} d"] if dead_letters else [])
+    return ", ".join(parts) or None

@@ -155,6 +155,8 @@ def queue_values(queue: queue_service_pb2.Queue) -> dict[str, Any]:
         "running": queue.running,
         "workers": queue.workers,
         "max_waiting": queue.max_waiting or None,
+        "retention_days": queue.retention_days or None,
+        "dead_letter_days": queue.dead_letter_days or None,
         "rate": rate_text(queue.rate.count, queue.rate.period.ToTimedelta().total_seconds())
         if queue.HasField("rate")
         else None,

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/queue_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\x91\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12\x19\n\x11\x63oncurrency_limit\x18\x03 \x01(\x05\x12\x0e\n\x06queued\x18\x04 \x01(\x05\x12\x15\n\rqueued_capped\x18\x05 \x01(\x08\x12\x0f\n\x07\x64\x65layed\x18\x06 \x01(\x05\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x0f\n\x07workers\x18\x08 \x01(\x05\x12\x13\n\x0bmax_waiting\x18\t \x01(\x05\x12\x1c\n\x04rate\x18\n \x01(\x0b\x32\x0e.hyrex.v1.Rate\x12\x31\n\rnext_token_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x62locked\x18\x0c \x01(\x05\":\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListQueuesResponse\x12\x1f\n\x06queues\x18\x01 \x03(\x0b\x32\x0f.hyrex.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetQueueResponse\x12\x1e\n\x05queue\x18\x01 \x01(\x0b\x32\x0f.hyrex.v1.Queue\"\xc0\x01\n\x12UpdateQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x11\x63oncurrency_limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06paused\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bmax_waiting\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1c\n\x04rate\x18\x05 \x01(\x0b\x32\x0e.hyrex.v1.RateB\x14\n\x12_concurrency_limitB\t\n\x07_pausedB\x0e\n\x0c_max_waiting\"5\n\x13UpdateQueueResponse\x12\x1e\n\x05queue\x18\x01 \x01(\x0b\x32\x0f.hyrex.v1.Queue\"Q\n\x11PurgeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08in_steps\x18\x03 \x01(\x08\x12\x0c\n\x04step\x18\x04 \x01(\t\":\n\x12PurgeQueueResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x03\x12\x11\n\tnext_step\x18\x02 \x01(\t\"\"\n\x12\x44\x65leteQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteQueueResponse2\xfb\x02\n\x0cQueueService\x12G\n\nListQueues\x12\x1b.hyrex.v1.ListQueuesRequest\x1a\x1c.hyrex.v1.ListQueuesResponse\x12\x41\n\x08GetQueue\x12\x19.hyrex.v1.GetQueueRequest\x1a\x1a.hyrex.v1.GetQueueResponse\x12J\n\x0bUpdateQueue\x12\x1c.hyrex.v1.UpdateQueueRequest\x1a\x1d.hyrex.v1.UpdateQueueResponse\x12G\n\nPurgeQueue\x12\x1b.hyrex.v1.PurgeQueueRequest\x1a\x1c.hyrex.v1.PurgeQueueResponse\x12J\n\x0b\x44\x65leteQueue\x12\x1c.hyrex.v1.DeleteQueueRequest\x1a\x1d.hyrex.v1.DeleteQueueResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1chyrex/v1/queue_service.proto\x12\x08hyrex.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13hyrex/v1/task.proto\"\xc3\x02\n\x05Queue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\x12\x19\n\x11\x63oncurrency_limit\x18\x03 \x01(\x05\x12\x0e\n\x06queued\x18\x04 \x01(\x05\x12\x15\n\rqueued_capped\x18\x05 \x01(\x08\x12\x0f\n\x07\x64\x65layed\x18\x06 \x01(\x05\x12\x0f\n\x07running\x18\x07 \x01(\x05\x12\x0f\n\x07workers\x18\x08 \x01(\x05\x12\x13\n\x0bmax_waiting\x18\t \x01(\x05\x12\x1c\n\x04rate\x18\n \x01(\x0b\x32\x0e.hyrex.v1.Rate\x12\x31\n\rnext_token_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x62locked\x18\x0c \x01(\x05\x12\x16\n\x0eretention_days\x18\r \x01(\x05\x12\x18\n\x10\x64\x65\x61\x64_letter_days\x18\x0e \x01(\x05\":\n\x11ListQueuesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListQueuesResponse\x12\x1f\n\x06queues\x18\x01 \x03(\x0b\x32\x0f.hyrex.v1.Queue\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetQueueResponse\x12\x1e\n\x05queue\x18\x01 \x01(\x0b\x32\x0f.hyrex.v1.Queue\"\xa4\x02\n\x12UpdateQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x11\x63oncurrency_limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06paused\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x18\n\x0bmax_waiting\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1c\n\x04rate\x18\x05 \x01(\x0b\x32\x0e.hyrex.v1.Rate\x12\x1b\n\x0eretention_days\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12\x1d\n\x10\x64\x65\x61\x64_letter_days\x18\x07 \x01(\x05H\x04\x88\x01\x01\x42\x14\n\x12_concurrency_limitB\t\n\x07_pausedB\x0e\n\x0c_max_waitingB\x11\n\x0f_retention_daysB\x13\n\x11_dead_letter_days\"5\n\x13UpdateQueueResponse\x12\x1e\n\x05queue\x18\x01 \x01(\x0b\x32\x0f.hyrex.v1.Queue\"Q\n\x11PurgeQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08in_steps\x18\x03 \x01(\x08\x12\x0c\n\x04step\x18\x04 \x01(\t\":\n\x12PurgeQueueResponse\x12\x11\n\tcancelled\x18\x01 \x01(\x03\x12\x11\n\tnext_step\x18\x02 \x01(\t\"\"\n\x12\x44\x65leteQueueRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteQueueResponse2\xfb\x02\n\x0cQueueService\x12G\n\nListQueues\x12\x1b.hyrex.v1.ListQueuesRequest\x1a\x1c.hyrex.v1.ListQueuesResponse\x12\x41\n\x08GetQueue\x12\x19.hyrex.v1.GetQueueRequest\x1a\x1a.hyrex.v1.GetQueueResponse\x12J\n\x0bUpdateQueue\x12\x1c.hyrex.v1.UpdateQueueRequest\x1a\x1d.hyrex.v1.UpdateQueueResponse\x12G\n\nPurgeQueue\x12\x1b.hyrex.v1.PurgeQueueRequest\x1a\x1c.hyrex.v1.PurgeQueueResponse\x12J\n\x0b\x44\x65leteQueue\x12\x1c.hyrex.v1.DeleteQueueRequest\x1a\x1d.hyrex.v1.DeleteQueueResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
   _globals['_QUEUE']._serialized_start=97
-  _globals['_QUEUE']._serialized_end=370
-  _globals['_LISTQUEUESREQUEST']._serialized_start=372
-  _globals['_LISTQUEUESREQUEST']._serialized_end=430
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=432
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=510
-  _globals['_GETQUEUEREQUEST']._serialized_start=512
-  _globals['_GETQUEUEREQUEST']._serialized_end=543
-  _globals['_GETQUEUERESPONSE']._serialized_start=545
-  _globals['_GETQUEUERESPONSE']._serialized_end=595
-  _globals['_UPDATEQUEUEREQUEST']._serialized_start=598
-  _globals['_UPDATEQUEUEREQUEST']._serialized_end=790
-  _globals['_UPDATEQUEUERESPONSE']._serialized_start=792
-  _globals['_UPDATEQUEUERESPONSE']._serialized_end=845
-  _globals['_PURGEQUEUEREQUEST']._serialized_start=847
-  _globals['_PURGEQUEUEREQUEST']._serialized_end=928
-  _globals['_PURGEQUEUERESPONSE']._serialized_start=930
-  _globals['_PURGEQUEUERESPONSE']._serialized_end=988
-  _globals['_DELETEQUEUEREQUEST']._serialized_start=990
-  _globals['_DELETEQUEUEREQUEST']._serialized_end=1024
-  _globals['_DELETEQUEUERESPONSE']._serialized_start=1026
-  _globals['_DELETEQUEUERESPONSE']._serialized_end=1047
-  _globals['_QUEUESERVICE']._serialized_start=1050
-  _globals['_QUEUESERVICE']._serialized_end=1429
+  _globals['_QUEUE']._serialized_end=420
+  _globals['_LISTQUEUESREQUEST']._serialized_start=422
+  _globals['_LISTQUEUESREQUEST']._serialized_end=480
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=482
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=560
+  _globals['_GETQUEUEREQUEST']._serialized_start=562
+  _globals['_GETQUEUEREQUEST']._serialized_end=593
+  _globals['_GETQUEUERESPONSE']._serialized_start=595
+  _globals['_GETQUEUERESPONSE']._serialized_end=645
+  _globals['_UPDATEQUEUEREQUEST']._serialized_start=648
+  _globals['_UPDATEQUEUEREQUEST']._serialized_end=940
+  _globals['_UPDATEQUEUERESPONSE']._serialized_start=942
+  _globals['_UPDATEQUEUERESPONSE']._serialized_end=995
+  _globals['_PURGEQUEUEREQUEST']._serialized_start=997
+  _globals['_PURGEQUEUEREQUEST']._serialized_end=1078
+  _globals['_PURGEQUEUERESPONSE']._serialized_start=1080
+  _globals['_PURGEQUEUERESPONSE']._serialized_end=1138
+  _globals['_DELETEQUEUEREQUEST']._serialized_start=1140
+  _globals['_DELETEQUEUEREQUEST']._serialized_end=1174
+  _globals['_DELETEQUEUERESPONSE']._serialized_start=1176
+  _globals['_DELETEQUEUERESPONSE']._serialized_end=1197
+  _globals['_QUEUESERVICE']._serialized_start=1200
+  _globals['_QUEUESERVICE']._serialized_end=1579
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,8 @@ class Queue(_message.Message):
     RATE_FIELD_NUMBER: _builtins.int
     NEXT_TOKEN_AT_FIELD_NUMBER: _builtins.int
     BLOCKED_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     paused: _builtins.bool
@@ -58,6 +60,10 @@ class Queue(_message.Message):
     """Most tasks that may wait in it (queued, delayed and blocked together); 0 means any number."""
     blocked: _builtins.int
     """Tasks that wait for their concurrency key, counted up to 10,000; neither queued nor delayed."""
+    retention_days: _builtins.int
+    """For how many days its completed and cancelled tasks are kept; 0 means as long as the brokers say."""
+    dead_letter_days: _builtins.int
+    """The same for those that failed, timed out or were lost."""
     @_builtins.property
     def rate(self) -> _task_pb2.Rate:
         """Most assigns from it in a time, in the whole cluster; absent means any number."""
@@ -81,10 +87,12 @@ class Queue(_message.Message):
         rate: _task_pb2.Rate | None = ...,
         next_token_at: _timestamp_pb2.Timestamp | None = ...,
         blocked: _builtins.int = ...,
+        retention_days: _builtins.int = ...,
+        dead_letter_days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_token_at", b"next_token_at", "rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "concurrency_limit", b"concurrency_limit", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "next_token_at", b"next_token_at", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "rate", b"rate", "running", b"running", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "concurrency_limit", b"concurrency_limit", "dead_letter_days", b"dead_letter_days", "delayed", b"delayed", "max_waiting", b"max_waiting", "name", b"name", "next_token_at", b"next_token_at", "paused", b"paused", "queued", b"queued", "queued_capped", b"queued_capped", "rate", b"rate", "retention_days", b"retention_days", "running", b"running", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,6 +209,8 @@ class UpdateQueueRequest(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTER_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1..255 bytes."""
     concurrency_limit: _builtins.int
@@ -212,6 +222,12 @@ class UpdateQueueRequest(_message.Message):
     (QUOTA_EXCEEDED). Each broker counts from its last look, so for a moment some more may come in. Retries
     and redeliveries of tasks that are stored are never refused.
     """
+    retention_days: _builtins.int
+    """If set: for how many days completed and cancelled tasks are kept, at most as long as the broker's setting
+    --retention-days; 0 for that.
+    """
+    dead_letter_days: _builtins.int
+    """If set: the same for those that failed, timed out or were lost, and --dead-letter-days."""
     @_builtins.property
     def rate(self) -> _task_pb2.Rate:
         """If set: most assigns in a time; a count of 0 for any number."""
@@ -224,23 +240,33 @@ class UpdateQueueRequest(_message.Message):
         paused: _builtins.bool | None = ...,
         max_waiting: _builtins.int | None = ...,
         rate: _task_pb2.Rate | None = ...,
+        retention_days: _builtins.int | None = ...,
+        dead_letter_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "paused", b"paused", "rate", b"rate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_dead_letter_days", b"_dead_letter_days", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "_retention_days", b"_retention_days", "concurrency_limit", b"concurrency_limit", "dead_letter_days", b"dead_letter_days", "max_waiting", b"max_waiting", "paused", b"paused", "rate", b"rate", "retention_days", b"retention_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "concurrency_limit", b"concurrency_limit", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused", "rate", b"rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_dead_letter_days", b"_dead_letter_days", "_max_waiting", b"_max_waiting", "_paused", b"_paused", "_retention_days", b"_retention_days", "concurrency_limit", b"concurrency_limit", "dead_letter_days", b"dead_letter_days", "max_waiting", b"max_waiting", "name", b"name", "paused", b"paused", "rate", b"rate", "retention_days", b"retention_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency_limit: _TypeAlias = _typing.Literal["concurrency_limit"]  # noqa: Y015
     _WhichOneofArgType__concurrency_limit: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit"]  # noqa: Y015
+    _WhichOneofReturnType__dead_letter_days: _TypeAlias = _typing.Literal["dead_letter_days"]  # noqa: Y015
+    _WhichOneofArgType__dead_letter_days: _TypeAlias = _typing.Literal["_dead_letter_days", b"_dead_letter_days"]  # noqa: Y015
     _WhichOneofReturnType__max_waiting: _TypeAlias = _typing.Literal["max_waiting"]  # noqa: Y015
     _WhichOneofArgType__max_waiting: _TypeAlias = _typing.Literal["_max_waiting", b"_max_waiting"]  # noqa: Y015
     _WhichOneofReturnType__paused: _TypeAlias = _typing.Literal["paused"]  # noqa: Y015
     _WhichOneofArgType__paused: _TypeAlias = _typing.Literal["_paused", b"_paused"]  # noqa: Y015
+    _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
+    _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency_limit) -> _WhichOneofReturnType__concurrency_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dead_letter_days) -> _WhichOneofReturnType__dead_letter_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_waiting) -> _WhichOneofReturnType__max_waiting | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__paused) -> _WhichOneofReturnType__paused | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
 
 Global___UpdateQueueRequest: _TypeAlias = UpdateQueueRequest  # noqa: Y015
 

@@ -32,7 +32,7 @@ from hyrex_broker.service import (
     listening,
     open_calls,
     outbox,
-    queues,
+    queue_changes,
     reported,
     requests,
     submit,
@@ -104,7 +104,7 @@ LIMITS: Final = {
     "tasks watched at a time by one connection": f"{watch_room.MOST_OF_ONE:,}",
     "by all together": f"{watch_room.MOST_IN_ALL:,}",
     "sessions that a broker serves at a time": f"{session_room.MOST_SESSIONS:,}",
-    "highest maximum of what may wait in a queue": f"{queues.HIGHEST_MAX_WAITING:,}",
+    "highest maximum of what may wait in a queue": f"{queue_changes.HIGHEST_MAX_WAITING:,}",
     "retention of finished tasks": f"{BROKER.retention_days} days",
     "of those that failed, timed out or were lost": f"{BROKER.dead_letter_days} days",
 }

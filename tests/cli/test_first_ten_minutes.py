@@ -85,6 +85,10 @@ def test_queue_can_be_paused_purged_and_resumed(shop: Shop) -> None:
     assert json.loads(shop.hyrex("queue", "limit", "slow", "3", "--json").stdout)["concurrency_limit"] == 3
     rated = json.loads(shop.hyrex("queue", "limit", "slow", "--rate", "100/m", "--json").stdout)
     assert (rated["concurrency_limit"], rated["rate"], rated["burst"]) == (3, "100/m", 1)
+    kept = json.loads(shop.hyrex("queue", "retention", "slow", "1", "--dead-letters", "9", "--json").stdout)
+    assert (kept["retention_days"], kept["dead_letter_days"]) == (1, 9)
+    assert "--retention-days" in shop.hyrex("queue", "retention", "slow", "8").stderr
+    assert "1 d, dead letters 9 d" in shop.hyrex("queue", "list").stdout
     assert "--rate must be a number" in shop.hyrex("queue", "limit", "slow", "--rate", "x").stderr
 
 

@@ -94,3 +94,18 @@ def test_a_maximum_out_of_range_is_refused(narrow: Narrow) -> None:
             narrow.update(max_waiting=wrong)
     assert narrow.update(paused=True).max_waiting == 2
     assert narrow.update(max_waiting=0).max_waiting == 0
+
+
+def test_a_term_is_shorter_than_the_brokers_or_refused(narrow: Narrow) -> None:
+    changed = narrow.update(retention_days=1, dead_letter_days=30)
+    assert (changed.retention_days, changed.dead_letter_days) == (1, 30)
+    for field, most in (("retention_days", 7), ("dead_letter_days", 30)):
+        for wrong in (-1, most + 1):
+            with pytest.raises(grpc.RpcError) as caught:
+                narrow.update(**{field: wrong})
+            setting = "--" + field.replace("_", "-")
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            words = f"{field} = {wrong}: must lie between 1 and {most}, the broker's {setting}"
+            assert words in str(caught.value.details())
+    changed = narrow.update(retention_days=0)
+    assert (changed.retention_days, changed.dead_letter_days) == (0, 30)

@@ -35,6 +35,21 @@ def test_a_limit_that_is_no_number_changes_nothing(shop: Shop, reader: Reader, l
     assert queue_of(shop, name).concurrency_limit == 0
 
 
+def test_the_terms_of_a_queue_are_set_and_shown(shop: Shop, reader: Reader) -> None:
+    name = unique("kept")
+    shop.send("greet", queue=name)
+    address = "/queue/retention" + query(name=name)
+    assert reader.act(address, days="1", dead_letters="2") == f"The terms of {name} are set."
+    assert "completed tasks for 1 d, dead letters for 2 d" in reader.text("/queue" + query(name=name))
+    assert reader.act(address, days="", dead_letters="2") == f"The terms of {name} are set."
+    assert (queue_of(shop, name).retention_days, queue_of(shop, name).dead_letter_days) == (0, 2)
+    for wrong in ("-1", "x", "9999"):
+        assert reader.post(address, {"csrf": reader.csrf(address), "days": wrong}).status_code == 400
+    longer = reader.post(address, {"csrf": reader.csrf(address), "days": "8"})
+    assert "--retention-days" in longer.text
+    assert queue_of(shop, name).retention_days == 0
+
+
 def test_a_purge_needs_the_name_of_the_queue(shop: Shop, reader: Reader) -> None:
     name = unique("purged")
     for _ in range(3):

@@ -203,6 +203,8 @@ class QueueView:
     blocked: int = 0
     workers: int = 0
     max_waiting: int = 0
+    retention_days: int = 0
+    dead_letter_days: int = 0
     rate: Rate | None = None
     next_token_at: datetime | None = None
     """When its rate allows a run again, if not now."""

@@ -130,6 +130,8 @@ def queue(view: QueueView) -> queue_service_pb2.Queue:
         running=view.running,
         workers=view.workers,
         max_waiting=view.max_waiting,
+        retention_days=view.retention_days,
+        dead_letter_days=view.dead_letter_days,
         rate=rate_if_any(view.rate),
         next_token_at=timestamp_if_any(view.next_token_at),
     )

@@ -6,26 +6,24 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc, task_pb2
-from hyrex_broker.domain.errors import InvalidField, QueueInUse, QueueNotFound
+from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
+from hyrex_broker.domain.errors import QueueInUse, QueueNotFound
 from hyrex_broker.domain.features import Feature, FeatureGate
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.service import convert, fields, requests
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.pages import PageTokens, not_ours
-from hyrex_broker.service.rates import checked_rate, rate_text
+from hyrex_broker.service.queue_changes import checked_change, told
 from hyrex_broker.service.receiving import Context
-from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.purge import Purged
-from hyrex_broker.storage.queues import LimitChange, QueueStore
+from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.replica import Either
 
 _DEFAULT_PAGE: Final = 100
 _REASON_BYTES: Final = 1000
 _STEP_S: Final = 1.0
-HIGHEST_MAX_WAITING: Final = 1_000_000
-"""A look counts no further than a queue's maximum: so much takes a look some tenths of a second."""
 
 
 class Lanes(Protocol):
@@ -39,8 +37,8 @@ class Lanes(Protocol):
 
 
 class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
-    """The RPCs of QueueService. `purged` is told what a purge has cancelled. Queues that a caller may
-    not see are not there for it."""
+    """The RPCs of QueueService. `purged` is told what a purge has cancelled; `terms` are the broker's, which
+    no queue's are longer than. Queues that a caller may not see are not there for it."""
 
     def __init__(
         self,
@@ -49,8 +47,10 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         purged: Callable[[Purged], None],
         audit: Audit,
         pages: PageTokens,
+        terms: RetentionTerms,
     ) -> None:
         self._queues, self._store = queues, queues.primary
+        self._terms = terms
         self._pages = pages
         self._lanes = lanes
         self._purged = purged
@@ -81,14 +81,12 @@ class QueueServicer(queue_service_pb2_grpc.QueueServiceServicer):
         self, request: queue_service_pb2.UpdateQueueRequest, context: Context
     ) -> queue_service_pb2.UpdateQueueResponse:
         name = _visible(request.name, Scope.ADMIN)
-        limit = _checked_limit(request)
-        if limit.rate is not None:
+        change = checked_change(request, self._terms)
+        if change.limit.rate is not None:
             await self.gate.require(Feature.RATES)
-        most = _checked_maximum(request)
-        paused = request.paused if request.HasField("paused") else None
-        await self._audit.record(current_caller().name, "queue.update", name, _changes(paused, limit, most))
+        await self._audit.record(current_caller().name, "queue.update", name, told(change))
         await self._lanes.make_queues([name])
-        await self._store.update(name, paused=paused, limit=limit, max_waiting=most)
+        await self._store.update(name, change)
         await self._lanes.changed_here()
         return queue_service_pb2.UpdateQueueResponse(queue=await self._queue(name))
 
@@ -139,36 +137,6 @@ def _visible(text: str, scope: Scope) -> str:
     if not current_caller().may(scope, name):
         raise QueueNotFound(name)
     return name
-
-
-def _checked_limit(request: queue_service_pb2.UpdateQueueRequest) -> LimitChange:
-    """What changes of its limit. Raises InvalidField."""
-    maximum = request.concurrency_limit if request.HasField("concurrency_limit") else None
-    if maximum is not None and not 0 <= maximum <= HIGHEST_LIMIT:
-        raise InvalidField(
-            "concurrency_limit", maximum, f"must lie between 1 and {HIGHEST_LIMIT}, or be 0 for no limit"
-        )
-    if not request.HasField("rate"):
-        return LimitChange(maximum)
-    gone = request.rate == task_pb2.Rate()
-    return LimitChange(maximum, True, None if gone else checked_rate(request.rate, "rate"))
-
-
-def _checked_maximum(request: queue_service_pb2.UpdateQueueRequest) -> int | None:
-    """The most that may wait; None if it is to stay. Raises InvalidField."""
-    if not request.HasField("max_waiting"):
-        return None
-    return fields.integer(request.max_waiting, "max_waiting", 0, HIGHEST_MAX_WAITING)
-
-
-def _changes(paused: bool | None, limit: LimitChange, max_waiting: int | None) -> dict[str, str]:
-    """What an operator changes, for the audit."""
-    found = {} if paused is None else {"paused": str(paused).lower()}
-    found |= {} if limit.maximum is None else {"limit": str(limit.maximum)}
-    if limit.changes_rate:
-        rate = limit.rate
-        found["rate"] = "none" if rate is None else f"{rate_text(rate)}, burst {rate.burst}"
-    return found if max_waiting is None else found | {"max_waiting": str(max_waiting)}
 
 
 def _moment(cursor: str) -> datetime:

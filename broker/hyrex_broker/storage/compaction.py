@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.statements import load
 
@@ -28,17 +29,11 @@ _TRIES: Final = 5
 _PAUSE_S: Final = 0.5
 _WORTHWHILE: Final = 0.1
 """What share of a day's tasks must be past its term, for the rest to be copied."""
+_SELDOM: Final = 0.1
+"""For fewer that are past the term of their queue a day is copied again when it is older by this share."""
 _SWAP_LIMIT: Final = "2s"
 _MOST_LIVING: Final = 100_000
 """The swap compares what lives of a day with what lived before, while everybody waits: 0.3 s for so many."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetentionTerms:
-    """How long tasks are kept after their day: all of them, and those that did not end well."""
-
-    finished: timedelta
-    bad_ends: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +41,30 @@ class _Day:
     """One look at a day: `roots` are those of trees that live."""
 
     start: datetime
+    keeps_finished: bool
     keeps_bad_ends: bool
+    age: timedelta
+    """For how long it has been over: by it queues' own terms are judged."""
     roots: list[UUID]
 
     def portion(self, after: UUID) -> tuple[object, ...]:
         """What `survivors` is asked."""
-        return (self.start.date(), after, PORTION, self.keeps_bad_ends, self.roots)
+        terms = (self.keeps_finished, self.keeps_bad_ends, self.age)
+        return (self.start.date(), after, PORTION, *terms, self.roots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many tasks a day has, how many are kept, and how many go by their queue's term alone."""
+
+    seen: int
+    kept: int
+    own: int
+
+    @property
+    def many_go(self) -> bool:
+        """True if the rest is worth a copy."""
+        return self.seen > 0 and self.seen - self.kept >= self.seen * _WORTHWHILE
 
 
 class Compactor:
@@ -61,8 +74,10 @@ class Compactor:
         self._connection = connection
         self._terms = terms
         self._roots: list[UUID] | None = None
+        self._without_finished: frozenset[datetime] = frozenset()
+        """Days of which what ended well is kept no more, unless it has to be;"""
         self._without_bad_ends: frozenset[datetime] = frozenset()
-        """Days of which not even bad ends are kept any more."""
+        """and those of which not even bad ends are."""
 
     async def maintain(self) -> None:
         """Drop days of which nothing is kept, compact those of which little is.
@@ -72,53 +87,74 @@ class Compactor:
         await self._connection.execute(_SQL["abandon"])
         for day in await partitions.interrupted(self._connection, self._terms.finished):
             await partitions.drop(self._connection, day)
+        self._without_finished = frozenset(await partitions.past(self._connection, self._terms.finished))
         self._without_bad_ends = frozenset(await partitions.past(self._connection, self._terms.bad_ends))
         looked_at = {row["day"] for row in await self._connection.fetch(_SQL["looked_at"])}
-        for day in await partitions.past(self._connection, self._terms.finished):
+        for day in await partitions.past(self._connection, await self._shortest_term()):
             if day.date() not in looked_at or await self._is_over(day):
                 await self._look_at(day)
         await self._connection.execute(_SQL["forget"])
+
+    async def _shortest_term(self) -> timedelta:
+        """The brokers' term, or that of the queue which keeps its tasks for the shortest time."""
+        days = await self._connection.fetchval(_SQL["shortest_term"])
+        return self._terms.finished if days is None else min(self._terms.finished, days * _DAY)
 
     async def _is_over(self, day: datetime) -> bool:
         """Return True if nothing of a day lives or is kept for its bad end."""
         return day in self._without_bad_ends and not await partitions.lives(self._connection, day)
 
     async def _look_at(self, start: datetime) -> None:
-        day = _Day(start, start not in self._without_bad_ends, await self._living_roots())
-        seen, kept = await self._count(day)
-        if seen and seen - kept >= seen * _WORTHWHILE:
-            await self._compact(day, {"day": f"{start:%Y-%m-%d}", "tasks": seen, "kept": kept})
+        day = _Day(
+            start,
+            start not in self._without_finished,
+            start not in self._without_bad_ends,
+            await partitions.age(self._connection, start),
+            await self._living_roots(),
+        )
+        counts = await self._count(day)
+        copied = False
+        if counts.many_go or (counts.own and await self._is_due(day)):
+            told = {"day": f"{start:%Y-%m-%d}", "tasks": counts.seen, "kept": counts.kept}
+            copied = await self._compact(day, told)
         # After the swap: until then any of its tasks may come to life. And at each look: a broker may have
         # been killed after its swap.
-        for name in ("forget_keys", "forget_reopenings", "forget_dismissals"):
+        for name in ("forget_keys", "forget_debounce_keys", "forget_reopenings", "forget_dismissals"):
             await partitions.forget(self._connection, _SQL[name], start)
-        # Only a day without tasks is dropped: none of them can come to life meanwhile.
-        if not await partitions.holds_any(self._connection, start):
+        # Only a day without tasks is dropped: none of them can come to life meanwhile. A younger one gets
+        # more.
+        if not day.keeps_finished and not await partitions.holds_any(self._connection, start):
             await partitions.drop(self._connection, start)
-        await self._connection.execute(_SQL["note"], start.date())
+        await self._connection.execute(_SQL["note"], start.date(), copied)
 
-    async def _compact(self, day: _Day, told: Mapping[str, object]) -> None:
+    async def _is_due(self, day: _Day) -> bool:
+        """Return True if few tasks, past the term of their queue, have waited long enough for a copy."""
+        pause = max(_DAY, day.age * _SELDOM)
+        return bool(await self._connection.fetchval(_SQL["is_due"], day.start.date(), pause))
+
+    async def _compact(self, day: _Day, told: Mapping[str, object]) -> bool:
         """Compact a day, or leave it to the next look where its swap would have others wait for too long."""
         upper = partitions.lower_bound(day.start + _DAY)
         lower = partitions.lower_bound(day.start)
         if await self._connection.fetchval(_SQL["living"], lower, upper, _MOST_LIVING + 1) > _MOST_LIVING:
             log.info("partition not compacted: too many of its tasks live", extra=told)
-            return
+            return False
         try:
             moved = await compact(self._connection, day)
         except asyncpg.QueryCanceledError:
             log.warning("partition not compacted: its swap took too long", extra=told)
-        else:
-            log.info("partition compacted", extra={**told, "moved": moved})
+            return False
+        log.info("partition compacted", extra={**told, "moved": moved})
+        return True
 
-    async def _count(self, day: _Day) -> tuple[int, int]:
-        """How many tasks a day has, and how many of them are kept."""
-        seen = kept = 0
+    async def _count(self, day: _Day) -> _Counts:
+        seen = kept = own = 0
         after: UUID | None = _before(day.start)
         while after is not None:
             row = await self._connection.fetchrow(_SQL["look"], *day.portion(after))
-            seen, kept, after = seen + row["seen"], kept + row["kept"], row["last"]
-        return seen, kept
+            seen, kept, own = seen + row["seen"], kept + row["kept"], own + row["own"]
+            after = row["last"]
+        return _Counts(seen, kept, own)
 
     async def _living_roots(self) -> list[UUID]:
         """Roots of tasks that live, read once a round: their trees are kept."""

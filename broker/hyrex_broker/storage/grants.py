@@ -23,8 +23,10 @@ VIEWS: Final = ("live", "limit_rate", "holding")
 SEQUENCES: Final = ("look",)
 FUNCTIONS: Final = (
     "make_partition(text, date)", "remove_partition(text, date)",
-    "survivors(date, uuid, integer, boolean, uuid[])", "abandon_compactions()", "begin_compaction(date)",
-    "copy_survivors(date, uuid, integer, boolean, uuid[])", "swap_compacted(date, timestamptz)",
+    "survivors(date, uuid, integer, boolean, boolean, interval, uuid[])",
+    "abandon_compactions()", "begin_compaction(date)",
+    "copy_survivors(date, uuid, integer, boolean, boolean, interval, uuid[])",
+    "swap_compacted(date, timestamptz)",
 )  # fmt: skip
 """Those with their owner's rights."""
 _GRANTS: Final = """

@@ -38,6 +38,17 @@ class LimitChange:
 UNCHANGED: Final = LimitChange()
 
 
+@dataclass(frozen=True, slots=True)
+class QueueChange:
+    """What an operator changes of a queue; what is None stays. A maximum or days of 0 remove that setting."""
+
+    paused: bool | None = None
+    limit: LimitChange = UNCHANGED
+    max_waiting: int | None = None
+    retention_days: int | None = None
+    dead_letter_days: int | None = None
+
+
 class QueueStore:
     """Statements of `queues.sql`. Each method raises StorageUnavailable."""
 
@@ -60,23 +71,17 @@ class QueueStore:
         found = await self._views("", [name], 1)
         return found[0] if found else None
 
-    async def update(
-        self,
-        name: str,
-        *,
-        paused: bool | None,
-        limit: LimitChange = UNCHANGED,
-        max_waiting: int | None = None,
-    ) -> None:
-        """Pause or resume a queue, set its limit and its maximum (0 removes it); None leaves each as it is.
+    async def update(self, name: str, change: QueueChange) -> None:
+        """Change a queue, which is made where there is none.
 
         Under the lock of the lanes, so that no lane is made at the same time that misses its limit.
         """
         async with self._database.transaction() as transaction:
             await transaction.execute(_LANES["lock_lanes"])
-            await transaction.execute(_SQL["put"], name, paused, max_waiting)
-            if not limit.is_none:
-                await _set_limit(transaction, name, limit)
+            terms = (change.retention_days, change.dead_letter_days)
+            await transaction.execute(_SQL["put"], name, change.paused, change.max_waiting, *terms)
+            if not change.limit.is_none:
+                await _set_limit(transaction, name, change.limit)
                 await flag_lanes(transaction, [("queue", name)])
 
     async def delete(self, name: str) -> bool:
@@ -141,6 +146,8 @@ def _view(row: Any, cap: int) -> QueueView:
         blocked=row["blocked"],
         running=row["running"],
         max_waiting=row["max_waiting"],
+        retention_days=row["retention_days"],
+        dead_letter_days=row["dead_letter_days"],
         rate=rate_of(row),
         next_token_at=row["next_token_at"],
     )

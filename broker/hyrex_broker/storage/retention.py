@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import asyncpg
 
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.storage import partitions
-from hyrex_broker.storage.compaction import Compactor, RetentionTerms
+from hyrex_broker.storage.compaction import Compactor
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, connector_of
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated

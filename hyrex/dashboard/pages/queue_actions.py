@@ -1,4 +1,4 @@
-"""Pause, resume, limit, purge and delete a queue."""
+"""Pause, resume, limit, purge and delete a queue, and set for how long its tasks are kept."""
 
 import time
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from hyrex.v1 import queue_service_pb2 as queues
 from hyrex.v1.task_pb2 import Rate
 
 LARGEST_LIMIT: Final = 1_000_000
+LONGEST_DAYS: Final = 3650
 PURGE_WITHIN_S: Final = 20.0
 
 
@@ -86,6 +87,36 @@ def _stated(text: str) -> Rate:
     return Rate(count=stated.count, period=Duration(seconds=stated.period_s))
 
 
+async def _ask_retention(visit: Visit) -> Question:
+    name = visit.wanted("name")
+    found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
+    hint = "days; empty means as long as the brokers say"
+    fields = (
+        Field("days", "Completed and cancelled", "number", str(found.queue.retention_days or ""), hint),
+        Field("dead_letters", "Dead letters", "number", str(found.queue.dead_letter_days or ""), hint),
+    )
+    sentence = "What is past its term goes within days, with its result and its errors."
+    return Question(
+        f"How long {name} keeps its tasks", sentence, "Set the terms", _queue(name), fields=fields
+    )
+
+
+async def _retention(visit: Visit, form: Form) -> Done:
+    name = visit.wanted("name")
+    days, dead_letters = _days(form, "days"), _days(form, "dead_letters")
+    request = queues.UpdateQueueRequest(name=name, retention_days=days, dead_letter_days=dead_letters)
+    await visit.calls.act("queues", "UpdateQueue", request)
+    return Done(f"The terms of {name} are set.", _queue(name))
+
+
+def _days(form: Form, field: str) -> int:
+    """A number of days, 0 for none. Raises FormRefused."""
+    text = form.get(field, "").strip()
+    if text and not (text.isascii() and text.isdecimal() and int(text) <= LONGEST_DAYS):
+        raise FormRefused(f"days must be a number from 1 to {LONGEST_DAYS:,}, or empty")
+    return int(text or 0)
+
+
 async def _ask_purge(visit: Visit) -> Question:
     name = visit.wanted("name")
     found = await visit.calls.read("queues", "GetQueue", queues.GetQueueRequest(name=name))
@@ -136,6 +167,7 @@ QUEUE_ACTIONS: Final = MappingProxyType(
         "/queue/pause": Action(_ask_pause, _pause),
         "/queue/resume": Action(_ask_resume, _resume),
         "/queue/limit": Action(_ask_limit, _limit),
+        "/queue/retention": Action(_ask_retention, _retention),
         "/queue/purge": Action(_ask_purge, _purge),
         "/queue/delete": Action(_ask_delete, _delete),
     }

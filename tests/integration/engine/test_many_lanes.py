@@ -10,7 +10,7 @@ from hyrex_broker.domain.model import LaneId, SubmitAnswer
 from hyrex_broker.engine.growth import AT_ONCE, PER_S, Growth
 from hyrex_broker.engine.sessions import registry, session_room
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
-from hyrex_broker.storage.queues import LimitChange, QueueStore
+from hyrex_broker.storage.queues import LimitChange, QueueChange, QueueStore
 from tests.integration.engine.bench import Bench, Link, introduced, running_engine
 from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import new_task
@@ -115,7 +115,7 @@ async def test_a_start_and_a_limit_cost_no_more_with_many_lanes(bench: Bench, st
     )
     async with running_engine(storage_url) as other:
         assert other.engine.directory.names == {}
-        await QueueStore(other.database).update("q5", paused=None, limit=LimitChange(1))
+        await QueueStore(other.database).update("q5", QueueChange(limit=LimitChange(1)))
         rows = await other.database.fetch("select queue from lane where limited")
         assert [row["queue"] for row in rows] == ["q5"]
         await other.submit([new_task(queue="q7")])

@@ -18,7 +18,7 @@ from hyrex_broker.service.errors import to_item_error
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.pool import Database
-from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.queues import QueueChange, QueueStore
 from hyrex_broker.storage.reads import TaskReads
 from hyrex_broker.storage.submit import SubmitStore
 from tests.integration.engine.bench import Bench, running_engine
@@ -26,7 +26,7 @@ from tests.integration.storage.stage import NewTask, Stage, block_of, make_id, n
 
 
 async def bounded(bench: Bench, most: int, queue: str = "default") -> None:
-    await QueueStore(bench.database).update(queue, paused=None, max_waiting=most)
+    await QueueStore(bench.database).update(queue, QueueChange(max_waiting=most))
     await bench.engine.directory.refresh()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.engine.dispatch.token_waits import TokenWaits
 from hyrex_broker.storage.assign import AssignStore
-from hyrex_broker.storage.queues import LimitChange, QueueStore
+from hyrex_broker.storage.queues import LimitChange, QueueChange, QueueStore
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.storage.stage import new_task
 
@@ -62,14 +62,14 @@ async def test_a_lane_without_a_token_is_not_read_whatever_ends_or_looks(
 
 async def test_an_operators_rate_ends_the_wait_for_the_old_token(bench: Bench) -> None:
     await QueueStore(bench.database).update(
-        "default", paused=None, limit=LimitChange(changes_rate=True, rate=HOURLY)
+        "default", QueueChange(limit=LimitChange(changes_rate=True, rate=HOURLY))
     )
     await bench.engine.directory.changed_here()
     _, link = await bench.worker(10)
     await bench.submit([new_task() for _ in range(3)])
     await link.until_runs(1)
     await QueueStore(bench.database).update(
-        "default", paused=None, limit=LimitChange(changes_rate=True, rate=Rate(1000, 1000, 100))
+        "default", QueueChange(limit=LimitChange(changes_rate=True, rate=Rate(1000, 1000, 100)))
     )
     await bench.engine.directory.changed_here()
     await link.until_runs(3)

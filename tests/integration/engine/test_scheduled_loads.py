@@ -8,7 +8,7 @@ import pytest
 from hyrex_broker.domain.errors import QueueAtMaximum
 from hyrex_broker.domain.schedules import CatchUp, Cause
 from hyrex_broker.storage import pool
-from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.queues import QueueChange, QueueStore
 from hyrex_broker.storage.schedules import ScheduleStore
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.engine.scheduled import HOURLY, definition, paused, put_back, slots
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 async def room_for(bench: Bench, count: int) -> None:
     """Let so many wait in `small`, beside what waits now."""
     await bench.database.execute("delete from ready")
-    await QueueStore(bench.database).update("small", paused=None, max_waiting=count)
+    await QueueStore(bench.database).update("small", QueueChange(max_waiting=count))
     await bench.engine.directory.refresh()
     bench.engine.schedules._places._rooms._rooms.clear()
 

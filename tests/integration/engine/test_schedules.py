@@ -15,7 +15,7 @@ from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.schedule_parts import ForeignZones
 from hyrex_broker.engine.schedules import LOOK_EVERY_S
 from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
-from hyrex_broker.storage.queues import QueueStore
+from hyrex_broker.storage.queues import QueueChange, QueueStore
 from hyrex_broker.storage.schedules import EVER, ScheduleStore
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
@@ -178,7 +178,7 @@ async def test_a_schedule_that_was_edited_since_it_was_looked_at_stores_nothing(
 
 async def test_a_full_queue_puts_the_slot_off_and_loses_it_not(bench: Bench) -> None:
     schedules = await paused(bench)
-    await QueueStore(bench.database).update("small", paused=None, max_waiting=1)
+    await QueueStore(bench.database).update("small", QueueChange(max_waiting=1))
     await bench.engine.directory.refresh()
     for name in ("one", "two"):
         await schedules.put(definition(name, queue="small"))

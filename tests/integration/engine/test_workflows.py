@@ -274,7 +274,8 @@ async def test_a_workflow_that_lives_is_kept_whole_by_retention(bench: Bench) ->
 
 async def _kept(bench: Bench) -> set[str]:
     rows = await bench.database.fetch(
-        "select id::text from survivors($1, '00000000-0000-0000-0000-000000000000', 1000, true, '{}')"
+        "select id::text"
+        " from survivors($1, '00000000-0000-0000-0000-000000000000', 1000, false, true, '0', '{}')"
         " where kept",
         datetime.now(UTC).date(),
     )

@@ -34,6 +34,7 @@ from hyrex_broker.domain.model import (
     SessionId,
     TaskId,
 )
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.engine.audit import Audit
 from hyrex_broker.engine.clock import DatabaseClock
 from hyrex_broker.engine.extra_slots import LanesAndRooms
@@ -222,6 +223,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
             lambda purged: watches.touch(purged.task_ids),
             audit,
             pages,
+            RetentionTerms(timedelta(days=7), timedelta(days=30)),
         ),
         AdminServicer(
             Either(PeerStore(database)),

@@ -41,9 +41,9 @@ class OldDay:
     ids: dict[str, TaskId] = field(default_factory=dict)
 
     @classmethod
-    async def of(cls, stage: Stage, connection: Any, *names: str) -> "OldDay":
+    async def of(cls, stage: Stage, connection: Any, *names: str, ago: int = 20) -> "OldDay":
         """Tasks with these names: `sleeps`, or an outcome and anything after it."""
-        day = cls(stage, connection, *await old_day(connection))
+        day = cls(stage, connection, *await old_day(connection, ago))
         for name in names:
             await day.add(name)
         return day
@@ -56,7 +56,8 @@ class OldDay:
         self.ids[name] = task.task_id
         await self.stage.submit(task)
         if extras is None:
-            (run,) = await self.stage.assign(await self.stage.session())
+            lane = await self.stage.lane(task.terms.queue, task.terms.name)
+            (run,) = await self.stage.assign(await self.stage.session(), lane=lane)
             await self.stage.end(run, Outcome[name.split()[0].upper()])
         return task.task_id
 

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage import compaction
-from hyrex_broker.storage.compaction import Compactor, RetentionTerms
+from hyrex_broker.storage.compaction import Compactor
 from hyrex_broker.storage.retention import RetentionStore
 from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import verify
@@ -265,7 +266,9 @@ async def copied(own: Any, day: OldDay) -> datetime:
     since: datetime = await own.fetchval(compaction._SQL["begin"], day.start.date())
     after: Any = compaction._before(day.start)
     while after is not None:
-        after = await own.fetchval(compaction._SQL["copy"], day.start.date(), after, 3, True, [])
+        after = await own.fetchval(
+            compaction._SQL["copy"], day.start.date(), after, 3, False, True, timedelta(0), []
+        )
     return since
 
 

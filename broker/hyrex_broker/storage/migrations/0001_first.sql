@@ -54,6 +54,9 @@ create table queue (
   name      text not null,
   paused    boolean not null default false,
   max_waiting integer check (max_waiting > 0),
+  -- For how many days its tasks are kept, where that is shorter than the brokers say; those that did not end well by the second.
+  retention_days   integer check (retention_days > 0),
+  dead_letter_days integer check (dead_letter_days > 0),
   primary key (namespace, name)
 );
 
@@ -512,10 +515,11 @@ end
 $$;
 revoke all on function make_partition(text, date), remove_partition(text, date) from public;
 
--- Days of which retention has looked last at what is kept (storage/compaction.py).
+-- Days of which retention has looked last at what is kept, and which it has copied last (storage/compaction.py).
 create table compaction (
   day       date primary key,
-  looked_at timestamptz not null default now()
+  looked_at timestamptz not null default now(),
+  copied_at timestamptz
 );
 
 -- A day past its term is compacted: what is kept is copied to tables of the same range, which then take the place of the
@@ -537,9 +541,11 @@ end
 $$;
 
 -- A portion of a day's tasks by id, and whether each is kept: because it lives, because its tree does (`roots` of trees
--- that live elsewhere), or because it did not end well, where `bad_ends` are kept still.
-create function survivors(day date, after uuid, portion integer, bad_ends boolean, roots uuid[])
-returns table (id uuid, kept boolean)
+-- that live elsewhere), or because its term is not over. `finished` and `bad_ends` say whether the brokers' terms for the day
+-- keep what ended well, and what did not; `age` is for how long the day has been over, by which a queue's own terms are judged.
+-- `own`: it goes by its queue's term alone.
+create function survivors(day date, after uuid, portion integer, finished boolean, bad_ends boolean, age interval, roots uuid[])
+returns table (id uuid, kept boolean, own boolean)
 language plpgsql stable security definer
 set search_path from current
 as $$
@@ -547,17 +553,35 @@ declare
   names record := compacted(day);
 begin
   return query execute format($q$
-    select t.id,
-           (select true from live where live.task_id = t.id limit 1) is not null
-           or t.id = any ($4)
-           or (t.root_id is not null and (
-             t.root_id = any ($4) or (select true from live where live.task_id = t.root_id limit 1) is not null))
-           or ($3 and (
-             select true from %I r where r.task_id = t.id and r.final and r.outcome in (2, 5)
-               and (select true from reopen o where o.task_id = r.task_id and o.after_run_number = r.run_number limit 1) is null
-             limit 1) is null)
-    from (select task.id, task.root_id from %I task where task.id > $1 order by task.id limit $2) t
-  $q$, names.run, names.task) using after, portion, bad_ends, roots;
+    with own as materialized (
+      select l.id as lane, coalesce(make_interval(days => q.retention_days) <= $5, false) as finished_gone,
+             coalesce(make_interval(days => q.dead_letter_days) <= $5, false) as bad_ends_gone
+      from queue q join lane l on l.namespace = q.namespace and l.queue = q.name
+      where q.retention_days is not null or q.dead_letter_days is not null
+    )
+    select j.id, j.kept, j.own and not j.kept
+    from (
+      select t.id, g.by_queue and g.by_brokers is false as own,
+             not (g.by_queue or g.by_brokers)
+             or (select true from live where live.task_id = t.id limit 1) is not null
+             or t.id = any ($6)
+             or (t.root_id is not null and (
+               t.root_id = any ($6) or (select true from live where live.task_id = t.root_id limit 1) is not null)) as kept
+      from (select task.id, task.root_id, task.lane from %I task where task.id > $1 order by task.id limit $2) t
+      left join own on own.lane = t.lane
+      cross join lateral (
+        -- How it ended is asked only where that matters.
+        select case when $3 = $4 and own.lane is null then true else (
+          select true from %I r where r.task_id = t.id and r.final and r.outcome in (2, 5)
+            and (select true from reopen o where o.task_id = r.task_id and o.after_run_number = r.run_number limit 1) is null
+          limit 1) is not null end as well offset 0
+      ) e
+      cross join lateral (
+        select case when e.well then not $3 else not $4 end as by_brokers,
+               coalesce(case when e.well then own.finished_gone else own.bad_ends_gone end, false) as by_queue offset 0
+      ) g
+    ) j
+  $q$, names.task, names.run) using after, portion, finished, bad_ends, age, roots;
 end
 $$;
 
@@ -605,7 +629,8 @@ end
 $$;
 
 -- Copies what is kept of a portion, as `survivors` says. Returns the last id of the portion, null at the end.
-create function copy_survivors(day date, after uuid, portion integer, bad_ends boolean, roots uuid[]) returns uuid
+create function copy_survivors(day date, after uuid, portion integer, finished boolean, bad_ends boolean, age interval,
+                               roots uuid[]) returns uuid
 language plpgsql security definer
 set search_path from current
 as $$
@@ -615,14 +640,14 @@ declare
 begin
   execute format($q$
     with page as materialized (
-      select id, kept from survivors($1, $2, $3, $4, $5)
+      select id, kept from survivors($1, $2, $3, $4, $5, $6, $7)
     ), tasks as (
       insert into %I select t.* from page join %I t on t.id = page.id where page.kept
     ), runs as (
       insert into %I select r.* from page join %I r on r.task_id = page.id where page.kept
     )
     select id from page order by id desc limit 1
-  $q$, names.kept, names.task, names.kept_run, names.run) into last using day, after, portion, bad_ends, roots;
+  $q$, names.kept, names.task, names.kept_run, names.run) into last using day, after, portion, finished, bad_ends, age, roots;
   if last is null then
     execute format('analyze %I, %I', names.kept, names.kept_run);
   end if;
@@ -673,8 +698,8 @@ begin
   return cardinality(moved);
 end
 $$;
-revoke all on function survivors(date, uuid, integer, boolean, uuid[]), abandon_compactions(), begin_compaction(date),
-  copy_survivors(date, uuid, integer, boolean, uuid[]), swap_compacted(date, timestamptz) from public;
+revoke all on function survivors(date, uuid, integer, boolean, boolean, interval, uuid[]), abandon_compactions(), begin_compaction(date),
+  copy_survivors(date, uuid, integer, boolean, boolean, interval, uuid[]), swap_compacted(date, timestamptz) from public;
 
 -- How far runs are that say so, the newest only: for people, so unlogged, and joined to their leases by the token.
 create unlogged table run_progress (

@@ -2,6 +2,7 @@
 -- Queues by name with what is in them. Counts stop at a cap, so that a look at a full queue costs no
 -- more than one at a busy one. $1 names above this one, $2 only these names or null, $3 how many, $4 cap.
 select q.name, q.paused, coalesce(q.max_waiting, 0) as max_waiting,
+       coalesce(q.retention_days, 0) as retention_days, coalesce(q.dead_letter_days, 0) as dead_letter_days,
        coalesce(c.maximum, 0) as concurrency_limit, c.rate_count, c.rate_period_ms, c.rate_burst,
        (select next_at from limit_rate r
         where c.rate_count is not null and r.namespace = 0 and r.scope = 'queue' and r.name = q.name
@@ -37,13 +38,16 @@ where ended_at is null and expires_at > now()
 group by queue_patterns
 
 -- name: put
--- Makes a queue known, pauses or resumes it, and sets the most that may wait in it (0: any number).
--- $1 name, $2 paused, or null to leave it, $3 maximum, or null to leave it.
-insert into queue (namespace, name, paused, max_waiting)
-values (0, $1::text, coalesce($2::boolean, false), nullif($3::integer, 0))
+-- Makes a queue known, pauses or resumes it, and sets the most that may wait in it (0: any number) and for how many days
+-- its tasks are kept (0: as long as the brokers say). $1 name, $2 paused, $3 maximum, $4 days of those that ended well,
+-- $5 of others; null leaves each as it is.
+insert into queue (namespace, name, paused, max_waiting, retention_days, dead_letter_days)
+values (0, $1::text, coalesce($2::boolean, false), nullif($3::integer, 0), nullif($4::integer, 0), nullif($5::integer, 0))
 on conflict (namespace, name) do update
 set paused = coalesce($2::boolean, queue.paused),
-    max_waiting = case when $3::integer is null then queue.max_waiting else nullif($3::integer, 0) end
+    max_waiting = case when $3::integer is null then queue.max_waiting else excluded.max_waiting end,
+    retention_days = case when $4::integer is null then queue.retention_days else excluded.retention_days end,
+    dead_letter_days = case when $5::integer is null then queue.dead_letter_days else excluded.dead_letter_days end
 
 -- name: limit_of
 -- A queue's limit as it is. $1 name.
