@@ -112,8 +112,8 @@ def error_type_of(task: task_pb2.Task) -> str:
 
 
 def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
-    """The filter line of all that ended like this task, sent within so many seconds; empty where no line
-    fits these and nothing else."""
+    """The filter line of all that ended like this task and were not dismissed, sent within so many seconds;
+    empty where no line fits these and nothing else."""
     if why_no_line(task):
         return ""
     error_type = _kind_of_error(task)
@@ -122,6 +122,7 @@ def line_of_kind(task: task_pb2.Task, *, within_s: int | None = None) -> str:
         statuses=[task.status],
         error_types=[patterns.escaped(error_type)] if error_type else [],
         error_places=[patterns.escaped(place)] if (place := _kind_of_place(task)) else [],
+        dead=True,
     )
     if within_s is not None:
         fitting.younger_than.FromSeconds(within_s)

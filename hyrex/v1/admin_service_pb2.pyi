@@ -69,7 +69,9 @@ class _BulkActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BulkAction
     BULK_ACTION_CANCEL: _BulkAction.ValueType  # 1
     """As CancelTasks. Without statuses in the filter: all tasks that have not ended."""
     BULK_ACTION_RETRY: _BulkAction.ValueType  # 2
-    """As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost."""
+    """As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost, and are not
+    dismissed.
+    """
     BULK_ACTION_DISMISS: _BulkAction.ValueType  # 3
     """As DismissTasks, to those that failed, timed out or were lost and are not dismissed."""
 
@@ -81,7 +83,9 @@ BULK_ACTION_UNSPECIFIED: BulkAction.ValueType  # 0
 BULK_ACTION_CANCEL: BulkAction.ValueType  # 1
 """As CancelTasks. Without statuses in the filter: all tasks that have not ended."""
 BULK_ACTION_RETRY: BulkAction.ValueType  # 2
-"""As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost."""
+"""As RetryTasks. Without statuses in the filter: those that failed, timed out or were lost, and are not
+dismissed.
+"""
 BULK_ACTION_DISMISS: BulkAction.ValueType  # 3
 """As DismissTasks, to those that failed, timed out or were lost and are not dismissed."""
 Global___BulkAction: _TypeAlias = BulkAction  # noqa: Y015

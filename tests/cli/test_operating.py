@@ -85,10 +85,10 @@ def test_a_filter_line_lists_what_it_fits(hyrex: Hyrex) -> None:
 def test_failures_are_told_by_their_kind_with_the_filter_that_lists_them(hyrex: Hyrex) -> None:
     kinds = json.loads(hyrex("task", "failures", "--json"))["kinds"]
     assert {kind["filter"]: kind["count"] for kind in kinds if kind["filter"]} == {
-        "name:send status:failed error:Timeout newer:1d": DEAD,
-        "name:send status:failed error:ValueError newer:1d": 1,
-        'name:"\\*" status:failed error:Boom newer:1d': 1,
-        'name:"it\'s late" status:timed_out newer:1d': 2,
+        "name:send status:failed dead:yes error:Timeout newer:1d": DEAD,
+        "name:send status:failed dead:yes error:ValueError newer:1d": 1,
+        'name:"\\*" status:failed dead:yes error:Boom newer:1d': 1,
+        'name:"it\'s late" status:timed_out dead:yes newer:1d': 2,
     }
     why = {kind["task"]: kind["why_no_filter"] for kind in kinds if not kind["filter"]}
     assert {"plain"} == set(why)

@@ -189,7 +189,7 @@ def test_a_kind_of_failure_leads_to_its_tasks_and_is_retried_by_clicks(browsed: 
     page.goto("/")
     page.locator("[aria-labelledby=failed-title] a.kind-link", has_text="fail_clicked").click()
     expect(page.locator("#filter")).to_have_value(
-        f"name:fail_clicked status:failed error:NonRetryable {at('fail_clicked')} newer:1d"
+        f"name:fail_clicked status:failed dead:yes error:NonRetryable {at('fail_clicked')} newer:1d"
     )
     expect(page.locator(f"#t-{failed}")).to_be_visible()
     page.locator(".rail").get_by_role("link", name="Failures").click()

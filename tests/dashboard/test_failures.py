@@ -32,7 +32,7 @@ def test_failures_of_one_kind_are_one_line_that_leads_to_them_and_retries_them(
     ids = [failed(shop, "first"), failed(shop, "second")]
     eventually(lambda: "</b> second</span>" in reader.text("/failures"), 60, every_s=0.5)
     page = reader.text("/failures")
-    line = f"name:fail_listed status:failed error:NonRetryable {at('fail_listed')} newer:1d"
+    line = f"name:fail_listed status:failed dead:yes error:NonRetryable {at('fail_listed')} newer:1d"
     link = "/tasks" + query(filter=line)
     assert page.count(f'class="kind-link" href="{link}"') == 1
     assert f'href="{link}"' in reader.text("/")
@@ -59,7 +59,7 @@ def test_a_dismissed_failure_leaves_the_list_alone_or_with_all_of_its_kind(
     eventually(lambda: alone not in reader.text("/failures"), 60, every_s=0.5)
     planted = shop.ended(shop.send("fail_dismissed", queue="reports")).task_id
     eventually(lambda: planted in reader.text("/failures"), 60, every_s=0.5)
-    line = f"name:fail_dismissed status:failed error:NonRetryable {at('fail_dismissed')} newer:1d"
+    line = f"name:fail_dismissed status:failed dead:yes error:NonRetryable {at('fail_dismissed')} newer:1d"
     address = f"/tasks/all/dismiss{query(filter=line)}"
     assert f'href="{address}"' in html.unescape(reader.text("/failures"))
     reader.act(address)
@@ -71,7 +71,7 @@ def test_a_kind_whose_name_has_a_star_is_retried_without_the_others(shop: Shop, 
     planted = shop.ended(shop.send("fail*", queue="reports")).task_id
     eventually(lambda: planted in reader.text("/failures"), 60, every_s=0.5)
     (row,) = (row for row in reader.text("/failures").split("<tr>") if planted in row)
-    line = 'name:"fail\\*" status:failed error:NonRetryable ' + at("fail_with_a_star")
+    line = 'name:"fail\\*" status:failed dead:yes error:NonRetryable ' + at("fail_with_a_star")
     assert "/tasks/all/retry" + query(filter=line + " newer:1d") in html.unescape(row)
     assert "/tasks/all/retry" + query(filter=line) in html.unescape(reader.text("/task", id=planted))
     assert "Retry 1 task?" in reader.text("/tasks/all/retry", filter=line)
@@ -122,10 +122,10 @@ def test_kinds_differ_by_name_end_and_error_and_the_last_one_comes_first() -> No
     )
     told = [(kind.newest.task_id, kind.count, kind.said, kind.line) for kind in found]
     assert told == [
-        ("12", 1, "message 12", "name:b status:failed error:X newer:1d"),
-        ("9", 2, "message 9", "name:a status:failed error:X newer:1d"),
-        ("7", 1, "its worker was lost", "name:a status:lost newer:1d"),
-        ("5", 1, "message 5", "name:a status:failed error:Y newer:1d"),
+        ("12", 1, "message 12", "name:b status:failed dead:yes error:X newer:1d"),
+        ("9", 2, "message 9", "name:a status:failed dead:yes error:X newer:1d"),
+        ("7", 1, "its worker was lost", "name:a status:lost dead:yes newer:1d"),
+        ("5", 1, "message 5", "name:a status:failed dead:yes error:Y newer:1d"),
     ]
     assert found[1].first.timestamp() == 3
 

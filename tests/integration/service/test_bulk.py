@@ -88,6 +88,21 @@ async def test_what_failed_is_retried_once_whatever_becomes_of_it(stubs: Stubs, 
     assert {(str(row[0]), row[1]) for row in rows} == {(task_id, 1) for task_id in dead}
 
 
+async def test_what_was_dismissed_is_retried_only_where_its_status_is_named(stubs: Stubs, seed: Seed) -> None:
+    await failed(seed, 1)
+    await ended(stubs, await start(stubs, action=messages.BULK_ACTION_DISMISS, filter=MAIL))
+    (left,) = await failed(seed, 1)
+    for of_kind in (TaskFilter(queues=["mail"]), TaskFilter(queues=["mail"], error_types=["Timeout"])):
+        request = messages.StartBulkOperationRequest(action=RETRY, filter=of_kind, dry_run=True)
+        assert (await stubs.admin.StartBulkOperation(request)).count == 1
+    operation = await ended(stubs, await start(stubs, action=RETRY, filter=MAIL))
+    assert (operation.matched, operation.done) == (1, 1)
+    assert str(await seed.execute("select task_id from ready")) == left
+    named = TaskFilter(queues=["mail"], statuses=[task_pb2.TASK_STATUS_FAILED])
+    operation = await ended(stubs, await start(stubs, action=RETRY, filter=named))
+    assert (operation.matched, operation.done) == (1, 1)
+
+
 async def test_a_dry_run_counts_and_changes_nothing(stubs: Stubs, seed: Seed) -> None:
     await failed(seed, 3)
     await seed.ready(await seed.task(queue="mail"))

@@ -56,8 +56,8 @@ def test_what_timed_out_or_was_lost_is_one_kind_with_and_without_a_type_of_error
     ]
     counted = {kind.line: kind.count for kind in kinds_of(tasks)}
     assert counted == {
-        "name:send status:timed_out newer:1d": 2,
-        "name:send status:failed error:Boom newer:1d": 1,
+        "name:send status:timed_out dead:yes newer:1d": 2,
+        "name:send status:failed dead:yes error:Boom newer:1d": 1,
     }
 
 
@@ -85,6 +85,10 @@ def test_the_kind_of_a_task_is_not_bound_to_the_last_day() -> None:
     wanted = task_filter(parse(line_of_kind(failed("send", "Boom"))))
     assert not wanted.HasField("younger_than")
     assert list(wanted.error_types) == ["Boom"]
+
+
+def test_the_kind_of_a_task_leaves_out_what_was_dismissed_as_the_list_does() -> None:
+    assert task_filter(parse(line_of_kind(failed("send", "Boom")))).dead
 
 
 def test_an_empty_page_that_has_a_next_one_says_how_far_it_looked() -> None:
