@@ -37,6 +37,7 @@ from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.outside import OutsideCalls
+from hyrex_broker.engine.refused_rows import RefusedRows
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -56,6 +57,7 @@ from hyrex_broker.service.certificates import BindError
 from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.listening import Servicers
 from hyrex_broker.service.queues import QueueServicer
+from hyrex_broker.service.refused import RefusedParts
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.submit import SubmitChecker
 from hyrex_broker.service.tasks import TaskParts, TaskServicer
@@ -203,6 +205,8 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     places = LanesAndRooms(directory, rooms, dispatcher, hasher)
     keyed = KeyedSubmits(KeyedStore(database), hasher)
     nodes = Nodes(workflows, dispatcher, promoter, config.payload_limit_bytes)
+    relay = OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes)
+    carrier = _carrier(config, database)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -228,12 +232,13 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         schedules=ScheduledSubmits(
             ScheduleStore(database), HeadMark(SCHEDULE_HEAD, marks), places, clock, lease
         ),
-        relay=OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes),
+        relay=relay,
+        refused=RefusedRows(database, relay, carrier, config.retention_terms.bad_ends),
         retention=Retention(upkeep, config.retention_terms.finished, config.retention_terms.bad_ends),
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),
-        carrier=_carrier(config, database),
+        carrier=carrier,
         observers=[source.replica.run] if source.replica is not None else [],
     )
     connect(engine, database)
@@ -323,5 +328,6 @@ def _servicers(served: Served, stop: asyncio.Event) -> Servicers:
             stop.set,
             engine.steering.parts,
             token_parts(database, audit, pages, engine.tokens),
+            RefusedParts(engine.refused, audit, pages, config.payload_limit_bytes),
         ),
     )

@@ -62,11 +62,12 @@ def _connect_carrier(carrier: Carrier, engine: Engine, database: Database) -> No
     async def from_outboxes(task_ids: Sequence[TaskId]) -> set[TaskId]:
         if not await carrier.bring(task_ids):
             raise StorageUnavailable(f"task {task_ids[0]} may be in the outbox of a database that is away")
-        return await engine.relay.relay_now(task_ids)
+        return await carrier.refused.dismiss(task_ids) | await engine.relay.relay_now(task_ids)
 
     engine.cancels.from_outbox = from_outboxes
     carrier.on_carried = engine.relay.hurry
     database.bring = carrier.bring
+    database.refused_beside = lambda task_ids, payload: carrier.refused_of(task_ids, with_payload=payload)
 
 
 def _connect_follow(engine: Engine) -> None:

@@ -54,6 +54,7 @@ class BrokerMetrics:
     replication: Callable[[], bool | None]
     unreplicated: Callable[[], Acknowledged]
     depths: Callable[[], Mapping[str, WaitingTasks] | None]
+    refused_rows: Mapping[str, int] = field(default_factory=dict)
     replica: Replica | None = None
     lag: LoopLag = field(default_factory=LoopLag)
 
@@ -96,6 +97,10 @@ class BrokerMetrics:
         yield counter(
             "hyrex_outbox_held", "Rows of the outbox of which no task could be made at once.", ("why",),
             [((why,), count) for why, count in dict(counts.held_back).items()],
+        )  # fmt: skip
+        yield gauge(
+            "hyrex_outbox_refused", "Refused rows that an outbox has (counted to a cap).", ("database",),
+            [((database,), count) for database, count in dict(self.refused_rows).items()],
         )  # fmt: skip
 
     def _of_queues(self) -> Iterator[Metric]:

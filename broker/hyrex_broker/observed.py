@@ -44,6 +44,7 @@ def observed(
         replication=lambda: database.availability.synchronous,
         unreplicated=unreplicated,
         depths=lambda: depths.latest,
+        refused_rows=engine.refused.counts,
         replica=source.replica,
     )
     engine.observers += [depths.run, metrics.lag.run]

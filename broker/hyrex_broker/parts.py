@@ -23,6 +23,7 @@ from hyrex_broker.engine.liveness.sweeper import Sweeper
 from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.outside import OutsideCalls
+from hyrex_broker.engine.refused_rows import RefusedRows
 from hyrex_broker.engine.reports import RunReports
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -59,6 +60,7 @@ class Engine:
     limits: Limits
     schedules: ScheduledSubmits
     relay: OutboxRelay
+    refused: RefusedRows
     steering: Steering
     audit: Audit
     tokens: KnownTokens | None
@@ -89,6 +91,7 @@ class Engine:
             self.limits.run,
             self.schedules.run,
             self.relay.run,
+            self.refused.run,
             *self.steering.loops(),
             self.audit.run,
             *([self.tokens.run] if self.tokens is not None else []),

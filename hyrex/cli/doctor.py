@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
 CALL_WITHIN_S: Final = 5.0
+MOST_ROWS: Final = 100
 WORST_CLOCK_S: Final = 30.0  # ids are accepted up to 60 s ahead
 OLD_ID: Final = "00000000-0000-7000-8000-000000000000"
 
@@ -123,7 +124,7 @@ async def _address(address: Any, token: str | None) -> AsyncIterator[Finding]:
             )
             return
         yield Finding(address.url, f"serves, answered in {took_ms:.0f} ms")
-        for look in (_versions, _clock):
+        for look in (_versions, _clock, _outbox):
             yield await _guarded(address.url, look(channel, address.url))
 
 
@@ -196,6 +197,24 @@ async def _clock(channel: "grpc.aio.Channel", url: str) -> Finding:
     text = f"{abs(ahead_s):.2f} s {'ahead of' if ahead_s > 0 else 'behind'} the broker's"
     remedy = "set this machine's clock (NTP)" if abs(ahead_s) > WORST_CLOCK_S else ""
     return Finding(f"{url} clock", text, remedy)
+
+
+async def _outbox(channel: "grpc.aio.Channel", url: str) -> Finding:
+    """What was enqueued in transactions and was refused, as far as this token may see it."""
+    from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
+
+    stub = admin_service_pb2_grpc.AdminServiceStub(channel)
+    request = admin_service_pb2.ListRefusedRowsRequest(page_size=MOST_ROWS)
+    answer = await stub.ListRefusedRows(request, timeout=CALL_WITHIN_S)
+    what = f"{url} outbox"
+    if answer.rows:
+        newest, more = answer.rows[0], "+" if answer.next_page_token else ""
+        text = f"{len(answer.rows)}{more} refused rows; the newest, of {newest.name}: {newest.reason}"
+        return Finding(what, text, "look at them with `hyrex outbox list`, then retry or dismiss them")
+    if answer.beside_away:
+        remedy = "is the database of --outbox-url up, and may the brokers log in there?"
+        return Finding(what, "the database beside the brokers' does not answer", remedy)
+    return Finding(what, "no refused rows")
 
 
 def _database(url: str | None, file: Path | None) -> str | None:

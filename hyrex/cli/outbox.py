@@ -1,4 +1,4 @@
-"""`hyrex outbox`: the outbox of a database beside the broker's."""
+"""`hyrex outbox`: the outbox of a database beside the broker's. What was refused is in outbox_rows.py."""
 
 import asyncio
 from pathlib import Path

@@ -16,6 +16,7 @@ from hyrex.cli import (
     gateway,
     init,
     outbox,
+    outbox_rows,
     queue,
     run_broker,
     run_worker,
@@ -64,6 +65,9 @@ task.commands.command("why")(task_look.why)
 task.commands.command("tail")(task_look.tail)
 program.add_typer(task.commands, name="task")
 program.add_typer(queue.commands, name="queue")
+outbox.commands.command("list")(outbox_rows.list_rows)
+outbox.commands.command("retry")(outbox_rows.retry)
+outbox.commands.command("dismiss")(outbox_rows.dismiss)
 program.add_typer(outbox.commands, name="outbox")
 program.add_typer(schedule.commands, name="schedule")
 program.add_typer(worker.commands, name="worker")

@@ -218,6 +218,21 @@ def operation_values(operation: admin_service_pb2.BulkOperation) -> dict[str, An
     }
 
 
+def refused_row_values(row: admin_service_pb2.RefusedRow) -> dict[str, Any]:
+    """A row of an outbox of which no task can be made."""
+    return {
+        "id": row.task_id,
+        "task": row.name,
+        "queue": row.queue,
+        "reason": row.reason,
+        "enqueued": moment(row, "enqueued_at"),
+        "refused": moment(row, "refused_at"),
+        "size_bytes": row.size_bytes,
+        "options": json.loads(row.options) if row.options else None,
+        "beside": row.beside,
+    }
+
+
 def cluster_values(frame: admin_service_pb2.WatchClusterResponse) -> dict[str, Any]:
     """The cluster at one moment."""
     return {

@@ -42,6 +42,8 @@ class _NeedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NeedKind.Val
     """Tasks are ready in a paused queue."""
     NEED_KIND_LIMIT_FULL: _NeedKind.ValueType  # 4
     """A limit is reached, and a task has waited behind it for 5 minutes."""
+    NEED_KIND_ROWS_REFUSED: _NeedKind.ValueType  # 5
+    """Rows of the outbox were refused: no task can be made of them."""
 
 class NeedKind(_NeedKind, metaclass=_NeedKindEnumTypeWrapper):
     """What a cluster may need somebody for."""
@@ -56,6 +58,8 @@ NEED_KIND_PAUSED_WITH_BACKLOG: NeedKind.ValueType  # 3
 """Tasks are ready in a paused queue."""
 NEED_KIND_LIMIT_FULL: NeedKind.ValueType  # 4
 """A limit is reached, and a task has waited behind it for 5 minutes."""
+NEED_KIND_ROWS_REFUSED: NeedKind.ValueType  # 5
+"""Rows of the outbox were refused: no task can be made of them."""
 Global___NeedKind: _TypeAlias = NeedKind  # noqa: Y015
 
 class _BulkAction:
@@ -117,6 +121,62 @@ BULK_STATE_DONE: BulkState.ValueType  # 2
 BULK_STATE_STOPPED: BulkState.ValueType  # 3
 """It was stopped before its end."""
 Global___BulkState: _TypeAlias = BulkState  # noqa: Y015
+
+class _RetryRowOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetryRowOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryRowOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRY_ROW_OUTCOME_UNSPECIFIED: _RetryRowOutcome.ValueType  # 0
+    """Never sent."""
+    RETRY_ROW_OUTCOME_RELAYED: _RetryRowOutcome.ValueType  # 1
+    """It is a task now."""
+    RETRY_ROW_OUTCOME_WAITING: _RetryRowOutcome.ValueType  # 2
+    """It will be a task as soon as its queue has room."""
+    RETRY_ROW_OUTCOME_REFUSED: _RetryRowOutcome.ValueType  # 3
+    """It was refused again; the reason is beside."""
+    RETRY_ROW_OUTCOME_NOT_FOUND: _RetryRowOutcome.ValueType  # 4
+    """There is no such refused row."""
+
+class RetryRowOutcome(_RetryRowOutcome, metaclass=_RetryRowOutcomeEnumTypeWrapper):
+    """What became of a refused row that was tried again."""
+
+RETRY_ROW_OUTCOME_UNSPECIFIED: RetryRowOutcome.ValueType  # 0
+"""Never sent."""
+RETRY_ROW_OUTCOME_RELAYED: RetryRowOutcome.ValueType  # 1
+"""It is a task now."""
+RETRY_ROW_OUTCOME_WAITING: RetryRowOutcome.ValueType  # 2
+"""It will be a task as soon as its queue has room."""
+RETRY_ROW_OUTCOME_REFUSED: RetryRowOutcome.ValueType  # 3
+"""It was refused again; the reason is beside."""
+RETRY_ROW_OUTCOME_NOT_FOUND: RetryRowOutcome.ValueType  # 4
+"""There is no such refused row."""
+Global___RetryRowOutcome: _TypeAlias = RetryRowOutcome  # noqa: Y015
+
+class _DismissRowOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DismissRowOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DismissRowOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISMISS_ROW_OUTCOME_UNSPECIFIED: _DismissRowOutcome.ValueType  # 0
+    """Never sent."""
+    DISMISS_ROW_OUTCOME_DISMISSED: _DismissRowOutcome.ValueType  # 1
+    """It is gone."""
+    DISMISS_ROW_OUTCOME_NOT_FOUND: _DismissRowOutcome.ValueType  # 2
+    """There is no such refused row."""
+
+class DismissRowOutcome(_DismissRowOutcome, metaclass=_DismissRowOutcomeEnumTypeWrapper):
+    """What became of a refused row that was to be removed."""
+
+DISMISS_ROW_OUTCOME_UNSPECIFIED: DismissRowOutcome.ValueType  # 0
+"""Never sent."""
+DISMISS_ROW_OUTCOME_DISMISSED: DismissRowOutcome.ValueType  # 1
+"""It is gone."""
+DISMISS_ROW_OUTCOME_NOT_FOUND: DismissRowOutcome.ValueType  # 2
+"""There is no such refused row."""
+Global___DismissRowOutcome: _TypeAlias = DismissRowOutcome  # noqa: Y015
 
 class _TokenScope:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -1277,6 +1337,335 @@ class ListBulkOperationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListBulkOperationsResponse: _TypeAlias = ListBulkOperationsResponse  # noqa: Y015
+
+@_typing.final
+class RefusedRow(_message.Message):
+    """A row of an outbox of which no task can be made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENQUEUED_AT_FIELD_NUMBER: _builtins.int
+    REFUSED_AT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    BESIDE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The id that its task would have."""
+    name: _builtins.str
+    """The task's name, cut at 255 characters."""
+    queue: _builtins.str
+    """The queue that the task would be in, cut likewise."""
+    reason: _builtins.str
+    """Why it is refused, for people."""
+    size_bytes: _builtins.int
+    """Bytes of its payload and options."""
+    options: _builtins.str
+    """Its options, a JSON object; empty where they have more than 16 KiB, or the caller lacks the scope `payload`."""
+    beside: _builtins.bool
+    """It is in the database beside the broker's."""
+    @_builtins.property
+    def enqueued_at(self) -> _timestamp_pb2.Timestamp:
+        """When its caller enqueued it; absent where that is no time between the years 1970 and 2200."""
+
+    @_builtins.property
+    def refused_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was refused, for this reason first."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        queue: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        enqueued_at: _timestamp_pb2.Timestamp | None = ...,
+        refused_at: _timestamp_pb2.Timestamp | None = ...,
+        size_bytes: _builtins.int = ...,
+        options: _builtins.str = ...,
+        beside: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enqueued_at", b"enqueued_at", "refused_at", b"refused_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside", b"beside", "enqueued_at", b"enqueued_at", "name", b"name", "options", b"options", "queue", b"queue", "reason", b"reason", "refused_at", b"refused_at", "size_bytes", b"size_bytes", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedRow: _TypeAlias = RefusedRow  # noqa: Y015
+
+@_typing.final
+class ListRefusedRowsRequest(_message.Message):
+    """Which refused rows to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many at most, 1..1000; 0 means 50."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; empty for the first page."""
+    name: _builtins.str
+    """Only tasks of this name; empty means all."""
+    queue: _builtins.str
+    """Only tasks of this queue; empty means all."""
+    task_id: _builtins.str
+    """Only the row of this id; empty means all."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        name: _builtins.str = ...,
+        queue: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token", "queue", b"queue", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefusedRowsRequest: _TypeAlias = ListRefusedRowsRequest  # noqa: Y015
+
+@_typing.final
+class ListRefusedRowsResponse(_message.Message):
+    """One page of refused rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BESIDE_AWAY_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last one. A page may be short, or empty, and have one."""
+    beside_away: _builtins.bool
+    """The database beside the broker's is away: what was refused there is missing."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRow]:
+        """The rows, newest first."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___RefusedRow] | None = ...,
+        next_page_token: _builtins.str = ...,
+        beside_away: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beside_away", b"beside_away", "next_page_token", b"next_page_token", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefusedRowsResponse: _TypeAlias = ListRefusedRowsResponse  # noqa: Y015
+
+@_typing.final
+class RefusedRowChange(_message.Message):
+    """What to change in a row. What is absent stays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    """The queue."""
+    options: _builtins.str
+    """All of its options, a JSON object as hyrex.enqueue takes it, of at most 256 KiB. delay_seconds begins now; without
+    that and without run_at, it may run at once.
+    """
+    payload: _builtins.bytes
+    """The payload."""
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str | None = ...,
+        options: _builtins.str | None = ...,
+        payload: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_options", b"_options", "_payload", b"_payload", "_queue", b"_queue", "options", b"options", "payload", b"payload", "queue", b"queue"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_options", b"_options", "_payload", b"_payload", "_queue", b"_queue", "options", b"options", "payload", b"payload", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__options: _TypeAlias = _typing.Literal["options"]  # noqa: Y015
+    _WhichOneofArgType__options: _TypeAlias = _typing.Literal["_options", b"_options"]  # noqa: Y015
+    _WhichOneofReturnType__payload: _TypeAlias = _typing.Literal["payload"]  # noqa: Y015
+    _WhichOneofArgType__payload: _TypeAlias = _typing.Literal["_payload", b"_payload"]  # noqa: Y015
+    _WhichOneofReturnType__queue: _TypeAlias = _typing.Literal["queue"]  # noqa: Y015
+    _WhichOneofArgType__queue: _TypeAlias = _typing.Literal["_queue", b"_queue"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__options) -> _WhichOneofReturnType__options | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload) -> _WhichOneofReturnType__payload | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue) -> _WhichOneofReturnType__queue | None: ...
+
+Global___RefusedRowChange: _TypeAlias = RefusedRowChange  # noqa: Y015
+
+@_typing.final
+class RetryRefusedRowsRequest(_message.Message):
+    """Which refused rows to try again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, at most 1,000."""
+
+    @_builtins.property
+    def change(self) -> Global___RefusedRowChange:
+        """What to change before, with a single id only."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        change: Global___RefusedRowChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRefusedRowsRequest: _TypeAlias = RetryRefusedRowsRequest  # noqa: Y015
+
+@_typing.final
+class RetryRowResult(_message.Message):
+    """What became of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Its id."""
+    outcome: Global___RetryRowOutcome.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """Why it was refused again."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        outcome: Global___RetryRowOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "reason", b"reason", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRowResult: _TypeAlias = RetryRowResult  # noqa: Y015
+
+@_typing.final
+class RetryRefusedRowsResponse(_message.Message):
+    """The answer to RetryRefusedRowsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetryRowResult]:
+        """One for each id, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___RetryRowResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRefusedRowsResponse: _TypeAlias = RetryRefusedRowsResponse  # noqa: Y015
+
+@_typing.final
+class DismissRefusedRowsRequest(_message.Message):
+    """Which refused rows to remove."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_ids", b"task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissRefusedRowsRequest: _TypeAlias = DismissRefusedRowsRequest  # noqa: Y015
+
+@_typing.final
+class DismissRowResult(_message.Message):
+    """What became of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Its id."""
+    outcome: Global___DismissRowOutcome.ValueType
+    """What became of it."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        outcome: Global___DismissRowOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissRowResult: _TypeAlias = DismissRowResult  # noqa: Y015
+
+@_typing.final
+class DismissRefusedRowsResponse(_message.Message):
+    """The answer to DismissRefusedRowsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___DismissRowResult]:
+        """One for each id, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___DismissRowResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DismissRefusedRowsResponse: _TypeAlias = DismissRefusedRowsResponse  # noqa: Y015
 
 @_typing.final
 class Token(_message.Message):

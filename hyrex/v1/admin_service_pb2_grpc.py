@@ -90,6 +90,21 @@ class AdminServiceStub(object):
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
                 response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
                 _registered_method=True)
+        self.ListRefusedRows = channel.unary_unary(
+                '/hyrex.v1.AdminService/ListRefusedRows',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsResponse.FromString,
+                _registered_method=True)
+        self.RetryRefusedRows = channel.unary_unary(
+                '/hyrex.v1.AdminService/RetryRefusedRows',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsResponse.FromString,
+                _registered_method=True)
+        self.DismissRefusedRows = channel.unary_unary(
+                '/hyrex.v1.AdminService/DismissRefusedRows',
+                request_serializer=hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsRequest.SerializeToString,
+                response_deserializer=hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsResponse.FromString,
+                _registered_method=True)
         self.CreateToken = channel.unary_unary(
                 '/hyrex.v1.AdminService/CreateToken',
                 request_serializer=hyrex_dot_v1_dot_admin__service__pb2.CreateTokenRequest.SerializeToString,
@@ -199,6 +214,28 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRefusedRows(self, request, context):
+        """Refused rows of the outbox: what callers enqueued in their own transactions and no task can be made of. Newest
+        first, page by page; also those of the database beside the broker's, if the broker that is asked takes its outbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRefusedRows(self, request, context):
+        """Tries again to make tasks of refused rows; of a single one also with a change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DismissRefusedRows(self, request, context):
+        """Removes refused rows for good: no task will have their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateToken(self, request, context):
         """Makes a token. A caller can give no more than it has: RIGHT_MISSING otherwise.
         """
@@ -291,6 +328,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListBulkOperations,
                     request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.FromString,
                     response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.SerializeToString,
+            ),
+            'ListRefusedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefusedRows,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsResponse.SerializeToString,
+            ),
+            'RetryRefusedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRefusedRows,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsResponse.SerializeToString,
+            ),
+            'DismissRefusedRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.DismissRefusedRows,
+                    request_deserializer=hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsRequest.FromString,
+                    response_serializer=hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsResponse.SerializeToString,
             ),
             'CreateToken': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateToken,
@@ -616,6 +668,87 @@ class AdminService(object):
             '/hyrex.v1.AdminService/ListBulkOperations',
             hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsRequest.SerializeToString,
             hyrex_dot_v1_dot_admin__service__pb2.ListBulkOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefusedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/ListRefusedRows',
+            hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.ListRefusedRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRefusedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/RetryRefusedRows',
+            hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.RetryRefusedRowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DismissRefusedRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hyrex.v1.AdminService/DismissRefusedRows',
+            hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsRequest.SerializeToString,
+            hyrex_dot_v1_dot_admin__service__pb2.DismissRefusedRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

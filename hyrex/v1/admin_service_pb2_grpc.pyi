@@ -59,6 +59,14 @@ class AdminServiceStub:
     """Stops a bulk operation; what it has done stays done."""
     ListBulkOperations: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListBulkOperationsRequest, _admin_service_pb2.ListBulkOperationsResponse]
     """Bulk operations, newest first, page by page."""
+    ListRefusedRows: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListRefusedRowsRequest, _admin_service_pb2.ListRefusedRowsResponse]
+    """Refused rows of the outbox: what callers enqueued in their own transactions and no task can be made of. Newest
+    first, page by page; also those of the database beside the broker's, if the broker that is asked takes its outbox.
+    """
+    RetryRefusedRows: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RetryRefusedRowsRequest, _admin_service_pb2.RetryRefusedRowsResponse]
+    """Tries again to make tasks of refused rows; of a single one also with a change."""
+    DismissRefusedRows: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DismissRefusedRowsRequest, _admin_service_pb2.DismissRefusedRowsResponse]
+    """Removes refused rows for good: no task will have their ids."""
     CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]
     """Makes a token. A caller can give no more than it has: RIGHT_MISSING otherwise."""
     ListTokens: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListTokensRequest, _admin_service_pb2.ListTokensResponse]
@@ -99,6 +107,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Stops a bulk operation; what it has done stays done."""
     ListBulkOperations: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListBulkOperationsRequest, _admin_service_pb2.ListBulkOperationsResponse]  # type: ignore[assignment]
     """Bulk operations, newest first, page by page."""
+    ListRefusedRows: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListRefusedRowsRequest, _admin_service_pb2.ListRefusedRowsResponse]  # type: ignore[assignment]
+    """Refused rows of the outbox: what callers enqueued in their own transactions and no task can be made of. Newest
+    first, page by page; also those of the database beside the broker's, if the broker that is asked takes its outbox.
+    """
+    RetryRefusedRows: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RetryRefusedRowsRequest, _admin_service_pb2.RetryRefusedRowsResponse]  # type: ignore[assignment]
+    """Tries again to make tasks of refused rows; of a single one also with a change."""
+    DismissRefusedRows: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DismissRefusedRowsRequest, _admin_service_pb2.DismissRefusedRowsResponse]  # type: ignore[assignment]
+    """Removes refused rows for good: no task will have their ids."""
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTokenRequest, _admin_service_pb2.CreateTokenResponse]  # type: ignore[assignment]
     """Makes a token. A caller can give no more than it has: RIGHT_MISSING otherwise."""
     ListTokens: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListTokensRequest, _admin_service_pb2.ListTokensResponse]  # type: ignore[assignment]
@@ -202,6 +218,32 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListBulkOperationsResponse, _abc.Awaitable[_admin_service_pb2.ListBulkOperationsResponse]]:
         """Bulk operations, newest first, page by page."""
+
+    @_abc_1.abstractmethod
+    def ListRefusedRows(
+        self,
+        request: _admin_service_pb2.ListRefusedRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListRefusedRowsResponse, _abc.Awaitable[_admin_service_pb2.ListRefusedRowsResponse]]:
+        """Refused rows of the outbox: what callers enqueued in their own transactions and no task can be made of. Newest
+        first, page by page; also those of the database beside the broker's, if the broker that is asked takes its outbox.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryRefusedRows(
+        self,
+        request: _admin_service_pb2.RetryRefusedRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.RetryRefusedRowsResponse, _abc.Awaitable[_admin_service_pb2.RetryRefusedRowsResponse]]:
+        """Tries again to make tasks of refused rows; of a single one also with a change."""
+
+    @_abc_1.abstractmethod
+    def DismissRefusedRows(
+        self,
+        request: _admin_service_pb2.DismissRefusedRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DismissRefusedRowsResponse, _abc.Awaitable[_admin_service_pb2.DismissRefusedRowsResponse]]:
+        """Removes refused rows for good: no task will have their ids."""
 
     @_abc_1.abstractmethod
     def CreateToken(

@@ -1,7 +1,8 @@
 """What callers stored in their own transactions, as rows that become tasks."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from datetime import datetime
+from enum import IntEnum, StrEnum
 from typing import Final, assert_never
 
 from hyrex_broker.domain.keys import KeyedName
@@ -13,6 +14,8 @@ OPTIONS: Final = (
     "root_id", "trace_context", "concurrency_key", "max_per_key", "on_full", "fair_key",
 )  # fmt: skip
 """The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
+MOST_OPTIONS_BYTES: Final = 256 * 1024
+"""Of the options that a row may be given when it is changed."""
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
 ID_OF_2200: Final = TaskId("0699e991-a800-0000-0000-000000000000")
 """The first one with a time of that year: those after it have none that a day can be made of."""
@@ -63,6 +66,8 @@ class OutboxRow:
     held: HeldBack | None = None
     concurrency_key: str | None = None
     fair_key: str | None = None
+    reason: str | None = None
+    """Why it was refused."""
 
     @property
     def named(self) -> KeyedName:
@@ -97,6 +102,17 @@ class Cursor:
         return max(first, self.new, key=lambda each: (each.xid, each.row_id))
 
 
+def why_refused(row: OutboxRow, limit_bytes: int) -> str | None:
+    """Why no task can be made of a row; None if one can. `limit_bytes`: of a payload."""
+    if row.unknown_option is not None:
+        return f"this broker does not know option {row.unknown_option!r}; update the brokers"
+    if row.row_id >= ID_OF_2200:
+        return f"its id {row.row_id} has a time after the year 2200"
+    if row.size_bytes > limit_bytes + MOST_OPTIONS_BYTES:
+        return f"it has {row.size_bytes} bytes, the limit of this broker is {limit_bytes}"
+    return None
+
+
 def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
     """What a row waits for, as text for people."""
     match held:
@@ -105,6 +121,48 @@ def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
         case HeldBack.FULL:
             return f"it is in the outbox until queue {queue!r} has room"
         case HeldBack.REFUSED:
-            return f"it is in the outbox, and no task can be made of it: {reason}"
+            return (
+                f"its row in the outbox was refused, since no task can be made of it: {reason}; mend that and"
+                " try it again with `hyrex outbox retry ID`, or remove it with `hyrex outbox dismiss ID`"
+            )
         case _:
             assert_never(held)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row of which no task can be made, as people see it. What its owner inserted himself may be anything:
+    texts are cut, and what is no time or too large is None."""
+
+    row_id: TaskId
+    task: str
+    queue: str
+    reason: str
+    enqueued_at: datetime | None
+    refused_at: datetime | None
+    size_bytes: int
+    options: str | None
+    payload: bytes | None = None
+    """Where it was asked for."""
+    beside: bool = False
+    """It is in the database beside the broker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What a row is to have instead; None: what it has."""
+
+    queue: str | None = None
+    payload: bytes | None = None
+    options: str | None = None
+    run_at: datetime | None = None
+    """Only with options, which say it."""
+
+
+class RetryRowOutcome(IntEnum):
+    """What became of a refused row that was tried again. Numbers equal those of hyrex.v1."""
+
+    RELAYED = 1
+    WAITING = 2
+    REFUSED = 3
+    NOT_FOUND = 4

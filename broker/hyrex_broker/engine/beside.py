@@ -15,9 +15,10 @@ from typing import Final
 from hyrex_broker.domain.carried_rows import why_unfit
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position
+from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position, RefusedRow
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.storage.beside import CarriedRow, CarriedStore, OutboxBeside
+from hyrex_broker.storage.refused import RefusedStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ _IDLE_PAUSE_S: Final = 1.0
 _AWAY_PAUSE_S: Final = 2.0
 LOOK_BELOW_S: Final = 5.0
 FORGET_EVERY_S: Final = 60.0
+_REASON_CHARACTERS: Final = 1000
 
 
 class Carrier:
@@ -45,6 +47,8 @@ class Carrier:
         self.is_away = False
         """It did not answer the last time."""
         self.on_carried: Callable[[], None] = lambda: None
+        self.refused = RefusedStore(beside.fetch, beside=True)
+        """The rows there that cannot be carried."""
 
     async def run(self) -> None:
         """Carry until cancelled."""
@@ -92,7 +96,8 @@ class Carrier:
         return len(seen.rows)
 
     async def bring(self, task_ids: Sequence[TaskId]) -> bool:
-        """Carry those of these rows that are there. False: nobody can tell now whether they are."""
+        """Carry those of these rows that are there and were not refused. False: nobody can tell now whether
+        they are."""
         if self.is_away:
             return False
         try:
@@ -102,6 +107,20 @@ class Carrier:
             self._failed(error)
             return False
         return True
+
+    async def refused_of(self, row_ids: Sequence[TaskId], *, with_payload: bool) -> list[RefusedRow]:
+        """Those of these rows that were refused there; none while nobody can tell."""
+        if self.is_away:
+            return []
+        try:
+            return await self.refused.of_ids(row_ids, with_payload=with_payload)
+        except StorageUnavailable as error:
+            self._failed(error)
+            return []
+
+    async def retry(self, row_ids: Sequence[TaskId]) -> None:
+        """Try to carry refused rows. Raises StorageUnavailable."""
+        await self._carry_rows(sorted((await self._beside.sizes(row_ids, refused=True)).items()))
 
     async def _carry_rows(self, sized: Sequence[tuple[TaskId, int]]) -> None:
         for part in _parts(sized):
@@ -124,7 +143,9 @@ class Carrier:
                 return
             told = {"id": row_ids[0], "error": str(error)}
             log.error("a row of the outbox beside the database cannot be carried; it waits apart", extra=told)
-            await self._beside.refuse(row_ids[0], f"it cannot be carried ({error})")
+            # Its first line: what follows may quote what the row carries.
+            reason = str(error).partition("\n")[0][:_REASON_CHARACTERS]
+            await self._beside.refuse(row_ids[0], f"it cannot be carried ({reason})")
 
     async def _look_elsewhere(self) -> None:
         below, forget = Look(LOOK_BELOW_S, self.look_below), Look(FORGET_EVERY_S, self.forget)
@@ -151,7 +172,7 @@ class Carrier:
     async def forget(self) -> None:
         """Forget rows that cannot come again, since they are there no more. Raises StorageUnavailable."""
         while not self.is_away and (carried := await self._store.carried(BATCH)):
-            left = await self._beside.sizes(carried)
+            left = await self._beside.sizes(carried, refused=True)
             gone = [row_id for row_id in carried if row_id not in left]
             await self._carry_rows(sorted(left.items()))
             if gone:

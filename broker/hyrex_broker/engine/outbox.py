@@ -16,7 +16,6 @@ from typing import Final
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import (
-    ID_OF_2200,
     ZERO_ID,
     CommitSnapshot,
     Cursor,
@@ -24,6 +23,7 @@ from hyrex_broker.domain.outbox import (
     OutboxRow,
     Position,
     RelayedTask,
+    why_refused,
 )
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.extra_slots import LanesAndRooms
@@ -46,6 +46,7 @@ _IDLE_PAUSE_S: Final = 1.0
 LOOK_BELOW_S: Final = 5.0
 _ROOM_EVERY_S: Final = 0.5
 REFUSED_EVERY_S: Final = 60.0
+_REASON_CHARACTERS: Final = 1000
 
 
 class OutboxRelay:
@@ -163,23 +164,18 @@ class OutboxRelay:
             await self._relay_with_room(fit)
 
     def _refusal(self, row: OutboxRow) -> str | None:
-        """Why no task can be made of a row; None if one can."""
-        if row.unknown_option is not None:
-            return f"this broker does not know option {row.unknown_option!r}; update the brokers"
-        if row.row_id >= ID_OF_2200:
-            return f"its id {row.row_id} has a time after the year 2200"
-        if row.size_bytes > self._limit_bytes + 256 * 1024:
-            return f"it has {row.size_bytes} bytes, the limit of this broker is {self._limit_bytes}"
-        return None
+        return why_refused(row, self._limit_bytes)
 
     async def _refuse(self, refused: Sequence[tuple[OutboxRow, str]]) -> None:
-        """Put rows aside, once: what is refused again stays as it is."""
-        for row, reason in refused:
+        """Put rows aside, once: what is refused again for the same reason stays as it is."""
+        told = [(row, reason[:_REASON_CHARACTERS]) for row, reason in refused]
+        anew = [(row, reason) for row, reason in told if (row.held, row.reason) != (HeldBack.REFUSED, reason)]
+        for row, reason in anew:
             log.error(
-                "a row of the outbox cannot become a task; it is tried again every minute",
+                "a row of the outbox cannot become a task; it is tried again every minute"
+                " (hyrex outbox list)",
                 extra={"id": row.row_id, "task": row.task, "queue": row.queue, "reason": reason},
             )
-        anew = [(row, reason) for row, reason in refused if row.held is not HeldBack.REFUSED]
         if anew:
             await self._store.hold([row for row, _ in anew], HeldBack.REFUSED, [reason for _, reason in anew])
 
@@ -256,7 +252,8 @@ class OutboxRelay:
             half = len(rows) // 2
             return await self._store_all(rows[:half]) + await self._store_all(rows[half:])
         ((row, _),) = rows
-        await self._refuse([(row, f"the database refused it ({error})")])
+        # Its first line: what follows may quote what the row carries.
+        await self._refuse([(row, f"the database refused it ({str(error).partition(chr(10))[0]})")])
         return 0
 
     def _follow(self, made: Sequence[RelayedTask]) -> None:
@@ -297,9 +294,15 @@ class OutboxRelay:
         after = ZERO_ID
         while rows := await self._store.refused(after, BATCH):
             after = rows[-1].row_id
-            fit = [row for row in rows if self._refusal(row) is None]
-            if fit:
-                await self._relay_with_room(fit)
+            await self._relay_rows(rows)
+
+    async def retry(self, row_ids: Sequence[TaskId]) -> dict[TaskId, OutboxRow]:
+        """Make tasks of these rows now, also of those that were refused; those that are in the outbox
+        after it. Raises StorageUnavailable."""
+        rows = [row for row in await self._store.of_ids(row_ids) if row.held is not HeldBack.FULL]
+        if rows:
+            await self._relay_rows(rows)
+        return {row.row_id: row for row in await self._store.of_ids(row_ids)}
 
 
 def _kind(row: OutboxRow) -> tuple[bool, bool]:

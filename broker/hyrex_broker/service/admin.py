@@ -17,6 +17,7 @@ from hyrex_broker.service.bulk import BulkRpcs
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.cluster import ClusterViews
 from hyrex_broker.service.receiving import Context
+from hyrex_broker.service.refused import RefusedParts, RefusedRpcs
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.tokens import TokenParts, TokenRpcs
 from hyrex_broker.service.why import Reasons
@@ -42,7 +43,7 @@ class AdminParts:
     bulk: BulkRpcs
 
 
-class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
+class AdminServicer(TokenRpcs, RefusedRpcs, admin_service_pb2_grpc.AdminServiceServicer):
     """The RPCs of AdminService.
 
     `drain_session` asks a worker served here to drain; `drain_broker` begins the end of this broker.
@@ -55,8 +56,10 @@ class AdminServicer(TokenRpcs, admin_service_pb2_grpc.AdminServiceServicer):
         drain_broker: Callable[[], None],
         parts: AdminParts,
         tokens: TokenParts,
+        refused: RefusedParts,
     ) -> None:
-        super().__init__(tokens)
+        TokenRpcs.__init__(self, tokens)
+        RefusedRpcs.__init__(self, refused)
         self._peers = peers
         self._drain_session = drain_session
         self._drain_broker = drain_broker

@@ -7,7 +7,7 @@ from hyrex.runtime.shell import shell_word
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.service.times import timestamp
-from hyrex_broker.storage.cluster import ClusterStore, FullLimit, StrangeTask
+from hyrex_broker.storage.cluster import ClusterStore, FullLimit, RefusedInQueue, StrangeTask
 
 
 async def needs_of(
@@ -26,6 +26,7 @@ async def needs_of(
         *_of_queues(queues, oldest),
         *map(_strange, await store.strange_tasks(served, most)),
         *map(_full, await store.full_limits(names, most)),
+        *map(_refused, await store.refused_rows(names, most)),
     ]
     return sorted(needs, key=lambda need: (need.kind, need.since.seconds))[:most]
 
@@ -78,6 +79,17 @@ def _full(limit: FullLimit) -> pb.Need:
         if of_queue
         else f"@hy.task(max_concurrency={limit.maximum * 2}) in the code of {limit.name}",
         since=timestamp(limit.since),
+    )
+
+
+def _refused(found: RefusedInQueue) -> pb.Need:
+    rows = "a row of the outbox is" if found.count == 1 else f"{found.count} rows of the outbox are"
+    return pb.Need(
+        kind=pb.NEED_KIND_ROWS_REFUSED,
+        queue=found.queue,
+        sentence=f"{rows} refused, and no task of queue {found.queue!r} comes of it: {found.reason}",
+        remedy=f"hyrex outbox list --queue={shell_word(found.queue)}",
+        since=timestamp(found.since),
     )
 
 

@@ -294,9 +294,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def _converted(self, frame: Sequence[TaskView]) -> list[task_pb2.Task]:
         """Convert tasks for a frame. Large frames are converted one at a time; small ones need not wait."""
         if len(frame) <= _FEW_TASKS:
-            return [self._rights.shown(view) for view in frame]
+            return [self._rights.shown(view, view.in_outbox) for view in frame]
         async with self._large_frame:
-            return [self._rights.shown(view) async for view in in_portions(frame, 1)]
+            return [self._rights.shown(view, view.in_outbox) async for view in in_portions(frame, 1)]
 
     async def _waiting_for(self, view: TaskView) -> str:
         if view.in_outbox:

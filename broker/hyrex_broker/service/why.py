@@ -52,6 +52,8 @@ class Reasons:
 
     async def _explained(self, view: TaskView) -> admin_service_pb2.WhyResponse:
         status = task_pb2.TaskStatus.ValueType(view.state)
+        if view.in_outbox:
+            return admin_service_pb2.WhyResponse(status=status, sentence=view.in_outbox)
         if view.state is TaskState.BLOCKED and (view.node or view.workflow_nodes):
             nodes = await self._reads.awaited(view.task_id, MOST_NAMED + 1)
             if nodes:

@@ -111,18 +111,18 @@ class OutboxBeside:
 
     async def here(self) -> CommitSnapshot:
         """The snapshot of this moment."""
-        rows = await self._fetch(_OUTBOX["here"])
+        rows = await self.fetch(_OUTBOX["here"])
         return CommitSnapshot.read(rows[0]["snapshot"])
 
     async def below(self, xid: int) -> int | None:
         """The first transaction below one that has rows left."""
-        rows = await self._fetch(_OUTBOX["below"], str(xid))
+        rows = await self.fetch(_OUTBOX["below"], str(xid))
         return int(rows[0]["xid"]) if rows else None
 
     async def look(self, cursor: Cursor, most: int) -> SeenBeside:
         """Up to so many rows of the transactions that were in progress, and so many of later ones."""
         begins = cursor.begins()
-        rows = await self._fetch(
+        rows = await self.fetch(
             _SQL["look"],
             integers(sorted(cursor.since.running)),
             str(cursor.late.xid),
@@ -134,14 +134,15 @@ class OutboxBeside:
         found = [_row(row) for row in rows if row["id"] is not None]
         return SeenBeside(found, CommitSnapshot.read(rows[0]["snapshot"]))
 
-    async def sizes(self, row_ids: Sequence[TaskId]) -> dict[TaskId, int]:
-        """Those of these rows that are there, and how many bytes each has."""
-        rows = await self._fetch(_SQL["sizes"], sorted(row_ids))
+    async def sizes(self, row_ids: Sequence[TaskId], *, refused: bool = False) -> dict[TaskId, int]:
+        """Those of these rows that are there, and how many bytes each has. `refused`: also those that were
+        refused."""
+        rows = await self.fetch(_SQL["sizes"], sorted(row_ids), refused)
         return {TaskId(str(row["id"])): row["size_bytes"] for row in rows}
 
     async def refuse(self, row_id: TaskId, reason: str) -> None:
         """Let a row wait apart, and say why."""
-        await self._fetch(_OUTBOX["hold"], [row_id], [None], [reason], "refused")
+        await self.fetch(_OUTBOX["hold"], [row_id], [None], [reason], "refused")
 
     @asynccontextmanager
     async def taking(self, row_ids: Sequence[TaskId]) -> AsyncIterator[list[CarriedRow]]:
@@ -156,7 +157,8 @@ class OutboxBeside:
                     raise StatementRefused(error) from error
                 yield [CarriedRow(TaskId(str(row["id"])), *[row[name] for name in _COLUMNS]) for row in rows]
 
-    async def _fetch(self, sql: str, *args: object) -> list[Any]:
+    async def fetch(self, sql: str, *args: object) -> list[Any]:
+        """The rows of one statement."""
         with _unavailable(self.place):
             pool = await self._opened()
             async with pool.one() as connection:

@@ -60,6 +60,17 @@ class FullLimit:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedInQueue:
+    """Rows of the outbox that were to be tasks of a queue, and were refused."""
+
+    queue: str
+    count: int
+    since: datetime
+    reason: str
+    """Of the newest one."""
+
+
 class ClusterStore:
     """Statements of `cluster.sql`. Each method raises StorageUnavailable."""
 
@@ -102,6 +113,12 @@ class ClusterStore:
             await transaction.set_local(ONLY_PROBES)
             rows = await transaction.fetch(_SQL["full_limits"], names, most)
         return [FullLimit(row["scope"], row["name"], row["maximum"], row["arrival"]) for row in rows]
+
+    async def refused_rows(self, queues: Sequence[str] | None, most: int) -> list[RefusedInQueue]:
+        """The newest refused rows of the outbox: for some queues, or (None) for all."""
+        names = None if queues is None else list(queues)
+        rows = await self._database.fetch(_SQL["refused_rows"], names, most, read=True)
+        return [RefusedInQueue(row["queue"], row["count"], row["since"], row["reason"]) for row in rows]
 
     @staticmethod
     async def depths(transaction: Transaction) -> list[QueueDepth]:

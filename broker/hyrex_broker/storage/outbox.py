@@ -181,4 +181,5 @@ def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:
         held,
         row["concurrency_key"],
         row["fair_key"],
+        row.get("reason"),
     )

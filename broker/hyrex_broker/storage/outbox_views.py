@@ -2,13 +2,22 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from hyrex_broker.domain.model import CARRIED, DEFAULT_PRIORITY, CarriedOptions, TaskId, rank_of
-from hyrex_broker.domain.outbox import HeldBack, why_waiting
+from hyrex_broker.domain.model import (
+    CARRIED,
+    DEFAULT_PRIORITY,
+    NOTHING_CARRIED,
+    CarriedOptions,
+    TaskId,
+    rank_of,
+)
+from hyrex_broker.domain.outbox import HeldBack, RefusedRow, why_waiting
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.refused import with_queues
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("outbox")
@@ -25,6 +34,42 @@ async def waiting_queues(database: Database, task_ids: Sequence[TaskId]) -> dict
     """Their queues. Raises StorageUnavailable."""
     rows = await database.fetch(_SQL["waiting"], sorted(task_ids), False)
     return {TaskId(str(row["id"])): row["queue"] for row in rows}
+
+
+async def refused_tasks(
+    database: Database, task_ids: Sequence[TaskId], *, with_payload: bool
+) -> list[TaskView]:
+    """Those of these tasks whose rows were refused in the outbox beside the database. Raises
+    StorageUnavailable."""
+    if database.refused_beside is None or not task_ids:
+        return []
+    rows = await with_queues(database, await database.refused_beside(task_ids, with_payload))
+    return [_refused_view(row) for row in rows]
+
+
+def _refused_view(row: RefusedRow) -> TaskView:
+    """A task without its options: they may be what is wrong."""
+    return TaskView(
+        task_id=row.row_id,
+        name=row.task,
+        queue=row.queue,
+        rank=rank_of(DEFAULT_PRIORITY),
+        max_retries=0,
+        timeout_ms=None,
+        state=TaskState.QUEUED,
+        parent_id=None,
+        root_id=None,
+        submitted_at=row.enqueued_at or row.refused_at or datetime.now(UTC),
+        run_at=None,
+        cancel_requested=False,
+        carried=NOTHING_CARRIED,
+        idempotency_key=None,
+        labels={},
+        payload=row.payload,
+        headers=None,
+        runs=(),
+        in_outbox=why_waiting(HeldBack.REFUSED, row.queue, row.reason),
+    )
 
 
 def _view(row: Any) -> TaskView:

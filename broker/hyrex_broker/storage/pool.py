@@ -17,6 +17,7 @@ import asyncpg
 from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.outbox import RefusedRow
 from hyrex_broker.storage.availability import Availability
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.connections import Connections
@@ -94,6 +95,8 @@ class Database:
         self.bring: Callable[[Sequence[TaskId]], Awaitable[bool]] | None = None
         """Where there is an outbox beside this database: brings those of these tasks that are there into the
         outbox here. False: nobody can tell now whether they are."""
+        self.refused_beside: Callable[[Sequence[TaskId], bool], Awaitable[list[RefusedRow]]] | None = None
+        """Likewise: those of these rows that were refused there, with their payloads if wanted."""
         self.is_standby = False
         """True: unlogged tables cannot be read here."""
         self._sizes = (hot_connections, read_connections)

@@ -22,7 +22,7 @@ from hyrex_broker.domain.views import (
     TaskTimes,
     TaskView,
 )
-from hyrex_broker.storage.outbox_views import waiting_queues, waiting_tasks
+from hyrex_broker.storage.outbox_views import refused_tasks, waiting_queues, waiting_tasks
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -86,6 +86,8 @@ class TaskReads:
             await self._database.bring(list(missing))
             found += await waiting_tasks(self._database, list(missing), with_payload=detail.payload)
             missing -= {view.task_id for view in found}
+            found += await refused_tasks(self._database, list(missing), with_payload=detail.payload)
+            missing -= {view.task_id for view in found}
         found += await self._stored(list(missing), detail) if missing else []
         return sorted(found, key=lambda view: view.task_id)
 
@@ -137,6 +139,9 @@ class TaskReads:
         if missing and self._database.bring is not None:
             await self._require_all(list(missing))
             found |= await waiting_queues(self._database, list(missing))
+            missing -= found.keys()
+            refused = await refused_tasks(self._database, list(missing), with_payload=False)
+            found |= {view.task_id: view.queue for view in refused}
             missing -= found.keys()
         return found | (await self._queues_of_stored(list(missing)) if missing else {})
 

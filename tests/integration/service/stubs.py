@@ -41,7 +41,9 @@ from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.head_mark import HeadMark
 from hyrex_broker.engine.known_tokens import KnownTokens
 from hyrex_broker.engine.lane_directory import Directory
+from hyrex_broker.engine.outbox import OutboxRelay
 from hyrex_broker.engine.outside import OutsideCalls
+from hyrex_broker.engine.refused_rows import RefusedRows
 from hyrex_broker.engine.schedules import ScheduledSubmits
 from hyrex_broker.engine.submit.keyed import KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms
@@ -50,6 +52,7 @@ from hyrex_broker.service.admin import AdminServicer
 from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.queues import QueueServicer
+from hyrex_broker.service.refused import RefusedParts
 from hyrex_broker.service.schedules import ScheduleParts, ScheduleServicer
 from hyrex_broker.service.server import Servicers, build_server
 from hyrex_broker.service.submit import PlacedResults, Results
@@ -62,6 +65,7 @@ from hyrex_broker.storage.depths import DepthStore
 from hyrex_broker.storage.lanes import LaneStore
 from hyrex_broker.storage.listing import TaskLists
 from hyrex_broker.storage.marks import SCHEDULE_HEAD, MarkStore
+from hyrex_broker.storage.outbox import OutboxStore
 from hyrex_broker.storage.outside import OutsideStore
 from hyrex_broker.storage.peers import PeerStore
 from hyrex_broker.storage.pool import Database
@@ -154,6 +158,9 @@ class Recorded:
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:
         self.woken += pairs
 
+    def expect(self) -> None:
+        """Nothing: tasks with a delay stay where they are."""
+
     async def make_queues(self, names: Sequence[str]) -> None:
         self.made += names
 
@@ -231,6 +238,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
             recorded.drained.set,
             steering.parts,
             token_parts,
+            RefusedParts(_refused_rows(database, recorded), audit, pages, MIB),
         ),
         ScheduleServicer(_schedule_parts(database, recorded, audit, pages)),
         no_workflows(),
@@ -258,6 +266,14 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
         async with asyncio.timeout(60):
             await built.server.stop(None)
         await end(*running)
+
+
+def _refused_rows(database: Database, recorded: Recorded) -> RefusedRows:
+    hasher = KeyHasher(SecretStore(database))
+    lanes = LanesAndRooms(Directory(LaneStore(database)), Rooms(DepthStore(database)), recorded, hasher)
+    promoter: Any = recorded
+    relay = OutboxRelay(OutboxStore(database), lanes, promoter, MIB)
+    return RefusedRows(database, relay, None, timedelta(days=30))
 
 
 def _schedule_parts(database: Database, recorded: Recorded, audit: Audit, pages: PageTokens) -> ScheduleParts:

@@ -727,13 +727,15 @@ create table outbox (
   enqueued_at timestamptz not null default clock_timestamp(),
   -- Why it was not relayed yet: its queue is full, or a broker could not make a task of it (and its reason).
   held        text check (held in ('full', 'refused')),
-  reason      text
+  reason      text,
+  held_at     timestamptz
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
 create index outbox_by_turn on outbox (xid, id) where held is null;
 create index outbox_full on outbox (queue, id) where held = 'full';
 create index outbox_refused on outbox (id) where held = 'refused';
+create index outbox_refused_by_time on outbox (held_at) where held = 'refused';
 
 -- What applications call. No role but the owner of the schema may, until `hyrex migrate --grant-enqueue-to` makes another
 -- role their owner, with whose rights they run then: it may insert into the outbox and nothing else. So their search

@@ -34,11 +34,12 @@ left join lateral (
 order by f.is_late desc, f.xid, f.id
 
 -- name: sizes
--- Those of these rows that are there. $1 ids in order.
+-- Those of these rows that are there. $1 ids in order, $2 also those that were refused.
 select o.id, o.size_bytes
 from unnest($1::uuid[]) as i (id)
 cross join lateral (
-  select id, octet_length(payload) + octet_length(options::text) as size_bytes from outbox where outbox.id = i.id limit 1
+  select id, octet_length(payload) + octet_length(options::text) as size_bytes
+  from outbox where outbox.id = i.id and (held is null or $2::boolean) limit 1
 ) o
 
 -- name: take

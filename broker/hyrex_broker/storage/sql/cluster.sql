@@ -67,3 +67,14 @@ cross join lateral (
 ) r
 cross join lateral (select queue, name from lane where lane.id = r.lane limit 1) n
 order by s.id, r.assigned_at, r.task_id
+
+-- name: refused_rows
+-- The newest 1,000 refused rows of the outbox by their queues: how many, since when, and why the newest was. $1 queues, or
+-- null for all; $2 how many of them.
+select queue, count(*) as count, min(held_at) as since, (array_agg(reason order by id desc))[1] as reason
+from (
+  select id, coalesce(queue, 'default') as queue, held_at, coalesce(reason, '') as reason
+  from outbox where held = 'refused' order by id desc limit 1000
+) o
+where $1::text[] is null or queue = any ($1::text[])
+group by queue order by 3 limit $2::integer

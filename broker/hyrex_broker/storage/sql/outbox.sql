@@ -208,8 +208,8 @@ select pg_advisory_xact_lock_shared(
   hashtext('hyrex.schema'), hashtext(trim('"' from split_part(current_setting('search_path'), ',', 1))))
 
 -- name: hold
--- Replaces rows that cannot become tasks now by rows that say why. $1 ids in order, $2 their queues, $3 reasons (or null):
--- arrays; $4 'full' or 'refused'.
+-- Replaces rows that cannot become tasks now by rows that say why. $1 ids in order, $2 their queues (null: as they are),
+-- $3 reasons (or null): arrays; $4 'full' or 'refused'.
 with taken as materialized (
   delete from outbox using (
     select w.queue, w.reason, o.place
@@ -217,11 +217,11 @@ with taken as materialized (
     cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
   ) locked
   where outbox.ctid = locked.place
-  returning outbox.id, xid, task, payload, options, run_at, enqueued_at, locked.queue as its_queue,
+  returning outbox.id, xid, task, payload, options, run_at, enqueued_at, coalesce(locked.queue, outbox.queue) as its_queue,
             locked.reason as its_reason
 )
-insert into outbox (id, xid, task, queue, payload, options, run_at, enqueued_at, held, reason)
-select id, xid, task, its_queue, payload, options, run_at, enqueued_at, $4::text, its_reason from taken order by id
+insert into outbox (id, xid, task, queue, payload, options, run_at, enqueued_at, held, reason, held_at)
+select id, xid, task, its_queue, payload, options, run_at, enqueued_at, $4::text, its_reason, now() from taken order by id
 
 -- name: full_queues
 -- The queues of which rows wait for room, by one step of an index for each.
@@ -246,13 +246,14 @@ order by queue, id limit $3::integer
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
        options ? 'idempotency_key' as has_key, enqueued_at,
        (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option,
-       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key, reason
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
 
 -- name: waiting
--- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads.
+-- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads; one that
+-- fits in no message is left out, as a row may have that is refused for its size.
 select o.id, o.task, coalesce(o.queue, d.queue, 'default') as queue, o.options::text as options,
-       case when $2::boolean then o.payload end as payload, o.run_at, coalesce(o.run_at <= now(), true) as is_due,
+       case when $2::boolean and octet_length(o.payload) <= 15000000 then o.payload end as payload, o.run_at, coalesce(o.run_at <= now(), true) as is_due,
        o.enqueued_at, o.held, o.reason, d.priority, d.max_retries, d.timeout_ms
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
@@ -266,7 +267,7 @@ order by o.id
 select o.id, o.xid::text as xid, true as is_late, o.task, coalesce(o.queue, d.queue, 'default') as queue,
        octet_length(o.payload) + octet_length(o.options::text) as size_bytes, o.options ? 'idempotency_key' as has_key,
        (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held,
-       o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key
+       o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key, o.reason
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
 left join lateral (select queue from task_definition where namespace = 0 and name = o.task limit 1) d on true
