@@ -44,6 +44,7 @@ NAVIGATION: Final = (
     ("workflows", "/workflows", "Workflows", "l"),
     ("failures", "/failures", "Failures", "f"),
     ("schedules", "/schedules", "Schedules", "s"),
+    ("outbox", "/outbox", "Outbox", "x"),
     ("workers", "/workers", "Workers", "w"),
     ("brokers", "/brokers", "Brokers", "b"),
     ("bulk", "/operations", "Bulk", "u"),

@@ -37,6 +37,7 @@ class Shop:
     tasks: Any
     queues: Any
     metadata: tuple[tuple[str, str], ...] = ()
+    database_url: str = ""
 
     @classmethod
     def opened(cls, processes: Processes, database_url: str, broker: RunningBroker | None = None) -> Self:
@@ -45,7 +46,9 @@ class Shop:
         queues = ("mail", "billing", "images", "reports")
         served = [part for queue in queues for part in ("-q", queue)]
         processes.worker(broker.url, "tests.dashboard.shop_app:app", "-p", "1", *served)
-        return cls.at(processes, broker)
+        shop = cls.at(processes, broker)
+        shop.database_url = database_url
+        return shop
 
     @classmethod
     def at(cls, processes: Processes, broker: RunningBroker) -> Self:

@@ -15,8 +15,8 @@ from tests.dashboard.flows import send_flow
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>\u202e ../../etc?a=b&c#d '; DROP"
 SCREENS = (
-    "/", "/queues", "/tasks", "/workflows", "/failures", "/schedules", "/workers", "/brokers", "/operations",
-    "/tokens", "/audit",
+    "/", "/queues", "/tasks", "/workflows", "/failures", "/schedules", "/outbox", "/workers", "/brokers",
+    "/operations", "/tokens", "/audit",
 )  # fmt: skip
 JUDGE = (Path(__file__).parent / "judge.js").read_text(encoding="utf-8")
 

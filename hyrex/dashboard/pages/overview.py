@@ -47,6 +47,7 @@ async def overview(visit: Visit) -> Page:
         "trends": await visit.trends.of(visit.token, [each.queue.name for each in queues]),
         "queue_count": len(seen.queues),
         "needs": seen.frame.needs,
+        "rows_refused": admin.NEED_KIND_ROWS_REFUSED,
         **values_of(failed, KINDS_OF_FAILURES),
         "brokers": seen.frame.brokers,
         "workers": seen.workers,

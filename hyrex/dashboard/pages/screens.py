@@ -8,6 +8,7 @@ from hyrex.dashboard.pages import (
     bulk,
     failures,
     machines,
+    outbox,
     overview,
     queues,
     rights,
@@ -34,6 +35,7 @@ SCREENS: Final[Mapping[str, View]] = MappingProxyType(
         "/failures": failures.failures,
         "/schedules": schedules.schedules,
         "/schedule": schedules.schedule,
+        "/outbox": outbox.outbox,
         "/workers": machines.workers,
         "/worker": machines.worker,
         "/brokers": machines.brokers,
@@ -51,6 +53,7 @@ ACTIONS: Final[Mapping[str, Action]] = MappingProxyType(
         **bulk.BULK_ACTIONS,
         **rights.TOKEN_ACTIONS,
         **schedules.SCHEDULE_ACTIONS,
+        **outbox.OUTBOX_ACTIONS,
     }
 )
 
