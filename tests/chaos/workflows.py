@@ -20,12 +20,15 @@ begin
            exists (select from live where live.task_id = g.task_id) as goes_on,
            exists (select from task_run r where r.task_id = g.task_id and r.run_number = g.run_number
                    and r.cause = 4) as skipped,
-           (select count(*) from jsonb_array_elements(t.workflow->'edges') as e (said)
+           (select count(*) from (
+              select id, '0' as anyway from unnest(t.upstreams) as u (id) where not t.workflow ? 'edges'
+              union all
+              select (said->>1)::uuid, said->>3 from jsonb_array_elements(t.workflow->'edges') as edge (said)
+            ) e
             cross join lateral (
-              select outcome from task_run r
-              where r.task_id = (e.said->>1)::uuid order by run_number desc limit 1
+              select outcome from task_run r where r.task_id = e.id order by run_number desc limit 1
             ) last
-            where e.said->>3 = '0' and last.outcome <> 2) as missing
+            where e.anyway = '0' and last.outcome <> 2) as missing
     from gone g join task t on t.id = g.task_id
     where g.kind in (1, 3)
   )

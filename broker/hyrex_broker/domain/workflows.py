@@ -3,11 +3,10 @@
 Nothing of it is ever changed: whether a node may go on follows from where its upstreams stand.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hyrex_broker.domain.blocks import TaskBlock
 from hyrex_broker.domain.model import LaneId, TaskId
@@ -30,19 +29,16 @@ class TaskKind(IntEnum):
     """It waits for a call from outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """That a node waits for another: by its place among the nodes, its id and its name."""
+class Edge(NamedTuple):
+    """That a node waits for another: by its place among the nodes, and its id."""
 
     place: int
     task_id: TaskId
-    parameter: str
-    runs_anyway: bool
-    name: str
+    parameter: str = ""
+    runs_anyway: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SentNode:
+class SentNode(NamedTuple):
     """A node as it was sent."""
 
     task_id: TaskId
@@ -68,8 +64,7 @@ class Workflow:
         return {node.task_id: node.name for node in self.nodes}
 
 
-@dataclass(frozen=True, slots=True)
-class StoredNode:
+class StoredNode(NamedTuple):
     """What `task` has of a root or a node beside its task."""
 
     kind: TaskKind | None
@@ -88,7 +83,8 @@ def stored(workflow: Workflow) -> dict[TaskId, StoredNode]:
         for edge in node.edges:
             followers[edge.task_id][node.task_id] = None
     found = {node.task_id: _node(node, list(followers[node.task_id])) for node in workflow.nodes}
-    words: dict[str, Any] = {"nodes": len(workflow.nodes)}
+    sinks = {node.name: node.task_id for node in workflow.nodes if not followers[node.task_id]}
+    words: dict[str, Any] = {"nodes": len(workflow.nodes), "sinks": sinks}
     if workflow.fail_fast:
         words["fail_fast"] = True
     last_first = [node.task_id for node in reversed(workflow.nodes)]
@@ -98,21 +94,35 @@ def stored(workflow: Workflow) -> dict[TaskId, StoredNode]:
 
 def _node(node: SentNode, followers: Sequence[TaskId]) -> StoredNode:
     words: dict[str, Any] = {"node": node.name}
-    if node.edges:
-        words["edges"] = [
-            [edge.place, edge.task_id, edge.parameter, "1" if edge.runs_anyway else "0", edge.name]
-            for edge in node.edges
-        ]
-    ordered = sorted(node.edges, key=lambda edge: edge.place, reverse=True)
-    upstreams = list(dict.fromkeys(edge.task_id for edge in ordered))
-    return StoredNode(TaskKind.OUTSIDE if node.approval else None, upstreams, followers, words)
+    kind = TaskKind.OUTSIDE if node.approval else None
+    if not node.edges:
+        return StoredNode(kind, (), followers, words)
+    if _is_plain(node.edges):
+        return StoredNode(kind, [edge.task_id for edge in reversed(node.edges)], followers, words)
+    words["edges"] = [
+        [edge.place, edge.task_id, edge.parameter, "1" if edge.runs_anyway else "0"] for edge in node.edges
+    ]
+    if any(edge.parameter for edge in node.edges):
+        words["binds"] = True
+    upstreams = {edge.place: edge.task_id for edge in node.edges}
+    return StoredNode(kind, [upstreams[each] for each in sorted(upstreams, reverse=True)], followers, words)
 
 
-def edges_of(words: str) -> list[Edge]:
-    """The edges that the column `workflow` of a node has."""
+def _is_plain(edges: Sequence[Edge]) -> bool:
+    """Whether the list of their upstreams, the last one first, says all of them."""
+    before = -1
+    for place, _, parameter, runs_anyway in edges:
+        if parameter or runs_anyway or place <= before:
+            return False
+        before = place
+    return True
+
+
+def edges_of(words: Mapping[str, Any]) -> list[Edge]:
+    """The edges that the column `workflow` of a node has, where they are not plain ones."""
     return [
-        Edge(place, TaskId(task_id), parameter, anyway == "1", name)
-        for place, task_id, parameter, anyway, name in json.loads(words).get("edges", ())
+        Edge(place, TaskId(task_id), parameter, anyway == "1")
+        for place, task_id, parameter, anyway in words.get("edges", ())
     ]
 
 
@@ -133,8 +143,7 @@ class Became(IntEnum):
 ENDED: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """What became of one node or root."""
 
     task_id: TaskId

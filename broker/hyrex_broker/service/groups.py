@@ -115,7 +115,10 @@ class SubmitReader:
             for name in _OWN:
                 task.ClearField(name)
             shared = task.SerializeToString(deterministic=True)
-            columns, places = gathered.setdefault(shared, (_Columns(task), []))
+            found_before = gathered.get(shared)
+            if found_before is None:
+                found_before = gathered[shared] = _Columns(task), []
+            columns, places = found_before
             places.append(place)
             columns.task_ids += own[0]
             columns.payloads.append(own[1])

@@ -30,6 +30,12 @@ def ids(values: Iterable[str]) -> str:
     return f"{{{','.join(values)}}}"
 
 
+def lists_of_ids(values: Iterable[Iterable[str] | None]) -> str:
+    """An array of such arrays, each as text: they may differ in length."""
+    lists = ["null" if value is None else f'"{{{",".join(value)}}}"' for value in values]
+    return f"{{{','.join(lists)}}}"
+
+
 def integers(values: Iterable[int | None]) -> str:
     """An array of integers as text: a list's own text, which takes two thirds of joining that of each."""
     return f"{{{str(list(values))[1:-1].replace('None', 'null')}}}"

@@ -19,11 +19,11 @@ from hyrex_broker.domain.workflows import (
     edges_of,
     stored,
 )
-from hyrex_broker.storage.columns import ids, integers, texts
+from hyrex_broker.storage.columns import integers, lists_of_ids, texts
 from hyrex_broker.storage.follow import SweptPage
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
-from hyrex_broker.storage.submit import task_columns
+from hyrex_broker.storage.submit import each_or_none, task_columns
 
 _SQL: Final = load("workflows")
 _SUBMIT: Final = load("submit")["submit_workflow"]
@@ -57,7 +57,7 @@ class WorkflowStore:
     async def advance(self, task_ids: Collection[TaskId], most_bytes: int) -> list[Decided]:
         """Decide what has nothing to wait for any more, after these tasks have ended or were blocked."""
         rows = await self._database.fetch_apart(_SQL["advance"], sorted(task_ids), most_bytes)
-        return [Decided(TaskId(str(row[0])), row[1], row[2], row[3]) for row in rows]
+        return [Decided(TaskId(row[0]), row[1], row[2], row[3]) for row in rows]
 
     async def due(self, above: TaskId, limit: int) -> SweptPage:
         """What is to be decided, among so many blocked tasks."""
@@ -69,22 +69,41 @@ class WorkflowStore:
             [TaskId(str(row["id"])) for row in found], None if last is None else TaskId(str(last))
         )
 
-    async def runs_of(self, task_ids: Sequence[HexId], most_bytes: int) -> tuple[dict[HexId, NodeRun], int]:
+    async def runs_of(
+        self, task_ids: Sequence[HexId], most_bytes: int, most_bound: int
+    ) -> tuple[dict[HexId, NodeRun], int]:
         """What runs of these tasks are given, of those that are nodes; and for how many tasks, from the first
-        one on, this was looked up: at least for one, and for no more than have so many bytes of results."""
+        one on, this was looked up: at least for one, and for no more than have so many bytes of results, or
+        of which so many are given any."""
         rows = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
         nodes = {hex_id(row["id"]): row for row in rows}
         if not nodes:
             return {}, len(task_ids)
-        edges = {digits: _bound(row["workflow"]) for digits, row in nodes.items()}
-        results, count = await self._results([edges.get(each, ()) for each in task_ids], most_bytes)
-        wanted = sorted({nodes[each]["root"] for each in task_ids[:count] if each in nodes})
+        bound = [
+            (place, each) for place, each in enumerate(task_ids) if each in nodes and nodes[each]["binds"]
+        ]
+        edges, values, count = dict[HexId, list[Edge]](), dict[TaskId, Any](), len(task_ids)
+        if bound:
+            count = bound[most_bound][0] if len(bound) > most_bound else count
+            edges = await self._bound([each for _, each in bound[:most_bound]])
+            values, count = await self._results(
+                [edges.get(each, ()) for each in task_ids[:count]], most_bytes
+            )
+        asked = [each for each in task_ids[:count] if each in nodes]
+        wanted = sorted({nodes[each]["root"] for each in asked})
         roots = {row["id"]: row for row in await self._database.fetch(_SQL["roots"], wanted)}
         return {
-            digits: _run(nodes[digits], roots.get(nodes[digits]["root"]), _values(edges[digits], results))
-            for digits in task_ids[:count]
-            if digits in nodes
+            digits: _run(row["node"], roots.get(row["root"]), _values(edges.get(digits, ()), values))
+            for digits, row in ((each, nodes[each]) for each in asked)
         }, count
+
+    async def _bound(self, task_ids: Sequence[HexId]) -> dict[HexId, list[Edge]]:
+        """The edges of nodes whose results these are given."""
+        rows = await self._database.fetch(_SQL["said"], sorted(task_ids))
+        return {
+            hex_id(row["id"]): [edge for edge in edges_of(json.loads(row["workflow"])) if edge.parameter]
+            for row in rows
+        }
 
     async def _results(
         self, edges: Sequence[Sequence[Edge]], most_bytes: int
@@ -109,22 +128,22 @@ class WorkflowStore:
         if row is None:
             return None
         ids_of_nodes = [TaskId(each) for each in reversed(row["nodes"])]
-        known = {each["id"]: each for each in await self._database.fetch(_SQL["nodes"], sorted(ids_of_nodes))}
-        nodes = [_node(each, known.get(each)) for each in ids_of_nodes]
+        known = {each["id"]: each for each in await self._database.fetch(_SQL["said"], sorted(ids_of_nodes))}
+        places = {task_id: place for place, task_id in enumerate(ids_of_nodes)}
+        nodes = [_node(each, known.get(each), places) for each in ids_of_nodes]
         return StoredGraph(TaskId(row["id"]), nodes, "fail_fast" in json.loads(row["workflow"]))
 
 
-def _node(task_id: TaskId, row: Any) -> SentNode:
+def _node(task_id: TaskId, row: Any, places: Mapping[TaskId, int]) -> SentNode:
     """A node; of one that is gone only the id."""
     if row is None:
         return SentNode(task_id, "", ())
-    words = row["workflow"]
-    return SentNode(task_id, json.loads(words)["node"], edges_of(words), row["kind"] == TaskKind.OUTSIDE)
-
-
-def _bound(words: str) -> list[Edge]:
-    """The edges of a node whose results it is given."""
-    return [edge for edge in edges_of(words) if edge.parameter]
+    words = json.loads(row["workflow"])
+    if row["upstreams"] is None:
+        edges = edges_of(words)
+    else:
+        edges = [Edge(places[TaskId(each)], TaskId(each)) for each in reversed(row["upstreams"])]
+    return SentNode(task_id, words["node"], edges, row["kind"] == TaskKind.OUTSIDE)
 
 
 def _fitting(
@@ -150,8 +169,7 @@ def _values(edges: Sequence[Edge], results: Mapping[TaskId, Any]) -> list[Upstre
     ]
 
 
-def _run(row: Any, root: Any, results: Sequence[UpstreamValue]) -> NodeRun:
-    node = json.loads(row["workflow"])["node"]
+def _run(node: str, root: Any, results: Sequence[UpstreamValue]) -> NodeRun:
     if root is None:
         return NodeRun("", node, results, b"")
     return NodeRun(root["name"], node, results, root["payload"], root["content_type"], root["codec"])
@@ -159,23 +177,25 @@ def _run(row: Any, root: Any, results: Sequence[UpstreamValue]) -> NodeRun:
 
 def _node_columns(batch: TaskBatch, nodes: Sequence[StoredNode]) -> tuple[object, ...]:
     """The parameters $1..$7."""
-    extras = [each.extras or _NONE for each in stretched(batch.terms, len(batch))]
+    count = len(batch)
+    extras = [each.extras or _NONE for each in batch.terms]
+    pairs = zip(nodes, stretched(extras, count), strict=True)
     return (
         [each.kind for each in nodes],
-        texts([ids(each.upstreams) for each in nodes]),
-        texts([None if each.downstreams is None else ids(each.downstreams) for each in nodes]),
-        texts([json.dumps(_words(each, own)) for each, own in zip(nodes, extras, strict=True)]),
-        [each.delay_ms for each in extras],
-        [each.run_at for each in extras],
-        [each.expires_in_ms for each in extras],
+        lists_of_ids([each.upstreams for each in nodes]),
+        lists_of_ids([each.downstreams for each in nodes]),
+        texts([json.dumps(_words(each, own)) for each, own in pairs]),
+        each_or_none([each.delay_ms for each in extras], count),
+        each_or_none([each.run_at for each in extras], count),
+        each_or_none([each.expires_in_ms for each in extras], count),
     )
 
 
-def _words(node: StoredNode, extras: TaskExtras) -> dict[str, Any]:
+def _words(node: StoredNode, extras: TaskExtras) -> Mapping[str, Any]:
     """What is stored of a node, with the times that begin when its upstreams have ended, or with a retry."""
-    times: dict[str, Any] = {"expires_in_ms": extras.expires_in_ms}
-    if node.kind is TaskKind.ROOT:
+    if extras is _NONE or node.kind is TaskKind.ROOT:
         return node.words
+    times: dict[str, Any] = {"expires_in_ms": extras.expires_in_ms}
     if node.upstreams:
         times["delay_ms"] = extras.delay_ms or None
         times["run_at_ms"] = None if extras.run_at is None else extras.run_at.timestamp() * 1000
@@ -184,6 +204,8 @@ def _words(node: StoredNode, extras: TaskExtras) -> dict[str, Any]:
 
 def _key_columns(batch: TaskBatch, hashes: Mapping[HexId, int]) -> tuple[object, ...]:
     """The parameters $8..$10."""
+    if not any(batch.concurrency_keys):
+        return None, None, None
     count = len(batch)
     keys = stretched(batch.concurrency_keys or [None], count)
     extras = [each.extras or _NONE for each in stretched(batch.terms, count)]

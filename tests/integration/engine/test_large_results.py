@@ -18,8 +18,10 @@ def portions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     covered: list[int] = []
     real = WorkflowStore.runs_of
 
-    async def runs_of(store: WorkflowStore, task_ids: Sequence[HexId], most_bytes: int) -> object:
-        found, count = await real(store, task_ids, most_bytes)
+    async def runs_of(
+        store: WorkflowStore, task_ids: Sequence[HexId], most_bytes: int, most_bound: int
+    ) -> object:
+        found, count = await real(store, task_ids, most_bytes, most_bound)
         covered.append(count)
         return found, count
 
@@ -62,3 +64,19 @@ async def test_results_of_many_nodes_are_read_in_portions(
     assert sum(covered) == 6
     # Two results as far as the limit goes, and as many again for whole nodes.
     assert max(covered) <= 4
+
+
+async def test_what_many_nodes_are_given_is_read_for_some_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covered = portions(monkeypatch)
+    monkeypatch.setattr(deliveries, "SLICE_BYTES", 8_000_000)
+    monkeypatch.setattr(deliveries, "_BOUND_AT_ONCE", 2)
+    graph: dict[str, list[str]] = {"a": []}
+    graph |= {f"n{number}": ["a=x"] if number % 2 else ["a"] for number in range(9)}
+    runs = await begun(bench, sent(graph), 10)
+    await runs.step(result=b"7")
+    given = (await runs.link.until_runs(10))[1:]
+    found = {runs.name_of(run): [each.result for each in run.node.results] for run in given if run.node}
+    assert found == {name: [b"7"] if edge == ["a=x"] else [] for name, edge in list(graph.items())[1:]}
+    assert covered == [1, 5, 4]

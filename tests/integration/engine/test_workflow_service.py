@@ -115,6 +115,10 @@ def _unknown_of_all(request: SubmitWorkflowRequest) -> None:
     request.MergeFromString(b"\x98\x06\x01")
 
 
+def _unknown_of_an_edge(request: SubmitWorkflowRequest) -> None:
+    request.nodes[1].upstreams.add(node=0).MergeFromString(b"\x98\x06\x01")
+
+
 def _too_many_edges(request: SubmitWorkflowRequest) -> None:
     request.nodes[1].upstreams.extend([request.nodes[1].upstreams.add(node=0)] * 20_000)
 
@@ -136,6 +140,7 @@ def _too_many_edges(request: SubmitWorkflowRequest) -> None:
         (_delayed_approval, "nodes[0].task.delay = 'seconds: 1': "),
         (_unknown, "nodes[0] = 'field 99': "),
         (_unknown_of_all, "workflow = 'field 99': "),
+        (_unknown_of_an_edge, "nodes[1].upstreams[0] = 'field 99': "),
         (_too_many_edges, "nodes.upstreams = 20001: "),
     ],
 )
@@ -216,3 +221,14 @@ async def test_a_workflow_is_shown_by_its_root_and_by_each_of_its_nodes(bench: B
 async def test_what_is_no_workflow_is_not_shown_as_one(bench: Bench) -> None:
     async with served(bench) as stub:
         assert await reason_of(stub.GetWorkflow(GetWorkflowRequest(task_id=make_id()))) == "TASK_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "edges", [["a", "b"], ["b", "a"], ["b", "a!"], ["a", "a!"], ["b=x", "a", "b=y"]], ids=str
+)
+async def test_edges_are_shown_as_they_were_sent(bench: Bench, edges: list[str]) -> None:
+    request = sent({"a": [], "b": [], "c": edges})
+    await begun(bench, request)
+    async with served(bench) as stub:
+        shown = await stub.GetWorkflow(GetWorkflowRequest(task_id=request.root.task_id))
+    assert shown.nodes[2].upstreams == request.nodes[2].upstreams

@@ -1,6 +1,7 @@
 """What becomes of workflows when tasks end, played with two connections: rules 23 to 28."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,25 @@ async def test_a_retry_beside_the_end_of_the_root_puts_back_both(
         await until_blocked(connection)
     assert await retrying == []
     assert {each[0] for each in await put_back(rival.database, [ids["a"]])} == {ids["a"], ids[""]}
+
+
+async def test_a_node_is_skipped_where_one_of_two_edges_to_an_upstream_does_not_run_anyway(
+    stage: Stage,
+) -> None:
+    ids = await stored_workflow(stage, {"a": [], "b": ["a", "a!"], "c": ["a!"]})
+    (run,) = await _taken(stage)
+    await stage.end(run, Outcome.FAILED)
+    assert await _advanced(stage, ids, "a") == {"b": ENDED + Outcome.CANCELLED, "c": Became.READY}
+
+
+async def test_the_result_of_a_root_names_the_nodes_for_which_no_other_waits(stage: Stage) -> None:
+    ids = await stored_workflow(stage, {"a": [], "b": [], "c": ["a"], "d": ["a=x"]})
+    for names in ("ab", "cd"):
+        for run in await _taken(stage, 2):
+            await stage.end(run, Outcome.COMPLETED)
+        await _advanced(stage, ids, *names)
+    result = await stage.execute("select result from task_run where task_id = $1", ids[""])
+    assert json.loads(result) == {"sinks": {name: ids[name] for name in "bcd"}}
 
 
 async def test_two_that_follow_the_same_end_decide_it_once(

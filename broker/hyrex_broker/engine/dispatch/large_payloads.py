@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 SLICE_BYTES: Final = 8 * 1024 * 1024
 """How much one statement reads at most, except a single larger payload: more might exceed its timeout."""
-_NODES_AT_ONCE: Final = 200
-"""For how many runs one statement reads what nodes are given: each may have a thousand upstreams."""
+_NODES_AT_ONCE: Final = 1000
+"""For how many runs one statement reads whose nodes they are."""
+_BOUND_AT_ONCE: Final = 200
+"""For how many of them one reads what they are given: each may have a thousand upstreams."""
 _AT_ONCE: Final = 2
 """How many statements read payloads at once: the other connections are for short statements."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
@@ -128,9 +130,9 @@ class LargePayloads:
         too much for one statement."""
         if block.nodes or not (len(block) and self._may_be_nodes(block)):
             return block, None
-        asked = block.task_ids[: max(1, _NODES_AT_ONCE * most_bytes // SLICE_BYTES)]
+        nodes, bound = (max(1, each * most_bytes // SLICE_BYTES) for each in (_NODES_AT_ONCE, _BOUND_AT_ONCE))
         async with self._statements:
-            found, count = await self._workflows.runs_of(asked, most_bytes)
+            found, count = await self._workflows.runs_of(block.task_ids[:nodes], most_bytes, bound)
         done, left = block.part(0, count), block.part(count, len(block)) if count < len(block) else None
         return (replace(done, nodes=[found.get(each) for each in done.task_ids]) if found else done), left
 

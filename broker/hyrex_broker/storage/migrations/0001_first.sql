@@ -155,7 +155,8 @@ create table task (
   -- Of what no worker runs: 1 the root of a workflow, 2 what waits for a call from outside.
   kind            smallint check (kind in (1, 2)),
   -- Of a node, for which nodes it waits, and which wait for it; its parent is the root. Of a root, all of its nodes. In both
-  -- the last one is first: it is most likely to live still. `workflow` has what else was said of it (domain/workflows.py).
+  -- the last one is first: it is most likely to live still. `workflow` has what else was said of it (domain/workflows.py);
+  -- its `edges` only where they say more than `upstreams`.
   upstreams       uuid[],
   downstreams     uuid[],
   workflow        jsonb
@@ -1339,6 +1340,60 @@ begin
 end
 $$;
 
+-- What the ends before these nodes and roots say, edge by edge: for each, in their order, how many of them were bad for it,
+-- how many bytes of results it is given, and the names of the first bad ones. `upstream_ids` are all tasks before them, with
+-- their last outcomes, the causes of these and the sizes of results.
+create function ends_before(waiters uuid[], upstream_ids uuid[], outcomes smallint[], causes smallint[], sizes integer[])
+returns table (bad bigint, bytes bigint, names text)
+language plpgsql stable
+set search_path from current
+-- 20,000 edges may meet 1,000 ends. Tables are read by index nevertheless: the joins are of what was read.
+set enable_hashjoin = on
+set enable_nestloop = off
+as $$
+begin
+  return query
+  with edges as materialized (
+    select t.id as waits, unnest(t.upstreams) as id, -generate_subscripts(t.upstreams, 1) as place, false as anyway, false as bound
+    from task t
+    where t.id = any (waiters) and t.id between waiters[1] and waiters[cardinality(waiters)] and not t.workflow ? 'edges'
+    union all
+    select s.waits, (s.said->>1)::uuid, (s.said->>0)::integer, s.said->>3 = '1', s.said->>2 <> ''
+    from (
+      select t.id as waits, jsonb_array_elements(t.workflow->'edges') as said from task t
+      where t.id = any (waiters) and t.id between waiters[1] and waiters[cardinality(waiters)]
+    ) s
+  ), met as materialized (
+    select e.waits, e.id, e.bound, e.place, r.cause, r.size, r.outcome is distinct from 2 and not e.anyway as is_bad,
+           case when r.cause = 4 then 'skipped'
+             else (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[r.outcome - 1] end as word
+    from edges e
+    left join unnest(upstream_ids, outcomes, causes, sizes) as r (id, outcome, cause, size) on r.id = e.id
+  ), counted as (
+    select m.waits, count(*) filter (where m.is_bad) as bad, coalesce(sum(m.size) filter (where m.bound), 0) as bytes
+    from met m group by m.waits
+  ), named as (
+    select f.waits, string_agg(format('%s (%s)', f.name, f.word), ', ' order by f.nth) as names
+    from (
+      select n.*, (
+        select task.workflow->>'node' from task
+        where task.id = n.id and task.id between upstream_ids[1] and upstream_ids[cardinality(upstream_ids)] limit 1) as name
+      from (
+        select m.waits, m.id, m.word, row_number() over (partition by m.waits order by m.cause is not null, m.place) as nth
+        from met m where m.is_bad
+      ) n
+      where n.nth <= 10
+    ) f
+    group by f.waits
+  )
+  select c.bad, c.bytes, f.names
+  from unnest(waiters) with ordinality as w (id, place)
+  left join counted c on c.waits = w.id
+  left join named f on f.waits = w.id
+  order by w.place;
+end
+$$;
+
 -- Decides what has nothing to wait for any more, in workflows of which tasks have ended, or were put into `blocked`: a
 -- node goes on or is skipped, a root ends. `ids` are those tasks, in order; it may be called at any time and for any: what
 -- is not due stays as it is. It looks once without locks, then again under those of what is due: a retry that puts a
@@ -1346,6 +1401,8 @@ $$;
 -- Returns what became of each: 1 ready, 2 blocked until `follow` has looked at its key, 3 delayed, 4 waits for a call from
 -- outside, 9 it lives and is to be cancelled (its workflow is, or is given up), 10 + the outcome: it has ended.
 -- `most_bytes`: what a payload may have, and with it the results that a node is given.
+-- Each list of upstreams is looked at once, however many nodes have it, and single edges only where a node needs more
+-- than that all of its upstreams completed.
 create function advance(ids uuid[], most_bytes bigint)
 returns table (decided uuid, became smallint, into_lane integer, at_rank smallint)
 language plpgsql
@@ -1354,8 +1411,15 @@ as $$
 declare
   waiting uuid[];
   due uuid[];
-  lowest uuid;
-  highest uuid;
+  stopped uuid[];
+  upstream_ids uuid[];
+  outcomes smallint[];
+  causes smallint[];
+  sizes integer[];
+  by_edge boolean;
+  bad_ends bigint[];
+  bytes_given bigint[];
+  bad_names text[];
 begin
   waiting := array(
     select w.id from (
@@ -1370,16 +1434,26 @@ begin
     return;
   end if;
   due := array(
-    select t.id from task t
-    where t.id = any (waiting) and t.id between waiting[1] and waiting[cardinality(waiting)]
-      -- As `waits_for_any` says, without a call for each.
-      and (select true from unnest(t.upstreams) as u (id)
+    select unnest(g.waiters)
+    from (
+      select t.upstreams, array_agg(t.id) as waiters from task t
+      where t.id = any (waiting) and t.id between waiting[1] and waiting[cardinality(waiting)]
+      group by t.upstreams
+    ) g
+    -- As `waits_for_any` says, without a call for each.
+    where (select true from unnest(g.upstreams) as u (id)
            where (select true from live where live.task_id = u.id limit 1) limit 1) is null
     order by 1);
-  return query select * from given_up(array(
-    select b.task_id from blocked b where b.task_id = any (waiting) and b.kind = 1 order by 1));
-  if due = '{}' then
-    return;
+  stopped := array(
+    select b.task_id from blocked b
+    cross join lateral (
+      select workflow from task
+      where task.id = b.task_id and task.id between waiting[1] and waiting[cardinality(waiting)] limit 1
+    ) t
+    where b.task_id = any (waiting) and b.kind = 1 and (b.cancel_at is not null or t.workflow ? 'fail_fast')
+    order by 1);
+  if stopped <> '{}' then
+    return query select * from given_up(stopped);
   end if;
   -- Only what it has the lock of: a cancel may have put another row in the place of a root's while this waited.
   due := array(
@@ -1387,79 +1461,79 @@ begin
   if due = '{}' then
     return;
   end if;
-  select min(u.id::text)::uuid, max(u.id::text)::uuid into lowest, highest
-  from task t cross join lateral unnest(t.upstreams) as u (id)
-  where t.id = any (due) and t.id between due[1] and due[cardinality(due)];
+  with dead as materialized (
+    select * from (
+      select t.upstreams, array_agg(t.id) as waiters, bool_or(t.workflow ? 'binds') as by_edge from task t
+      where t.id = any (due) and t.id between due[1] and due[cardinality(due)]
+      group by t.upstreams
+    ) g
+    where (select true from unnest(g.upstreams) as u (id)
+           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
+  )
+  select array(select unnest(d.waiters) from dead d order by 1), array(select distinct unnest(d.upstreams) from dead d order by 1),
+         (select bool_or(d.by_edge) from dead d)
+    into due, upstream_ids, by_edge;
+  if due = '{}' then
+    return;
+  end if;
+  select array_agg(r.outcome order by u.place), array_agg(r.cause order by u.place), array_agg(r.size order by u.place)
+    into outcomes, causes, sizes
+  from unnest(upstream_ids) with ordinality as u (id, place)
+  left join lateral (
+    select task_run.outcome, task_run.cause, octet_length(task_run.result) as size from task_run
+    where task_run.task_id = u.id
+      and task_run.task_id between upstream_ids[1] and upstream_ids[cardinality(upstream_ids)]
+    order by run_number desc limit 1
+  ) r on true;
+  if by_edge or not coalesce(2 = all (outcomes), false) then
+    select array_agg(e.bad), array_agg(e.bytes), array_agg(e.names) into bad_ends, bytes_given, bad_names
+    from ends_before(due, upstream_ids, outcomes, causes, sizes) e;
+  end if;
   return query
   with judged as materialized (
-    select b.task_id, t.kind as task_kind, t.workflow, t.key_hash, o.bad, o.names, o.sinks,
+    select b.*, t.kind as task_kind, t.workflow, d.bad, d.bytes, d.names,
            case
-             when b.kind = 1 then 10 + case when o.bad = 0 then 2 when b.cancel_at is not null then 5 else 3 end
-             when o.bad > 0 then 15
-             when o.bytes + octet_length(t.payload) > most_bytes then 13
+             when b.kind = 1 then 10 + case when coalesce(d.bad, 0) = 0 then 2 when b.cancel_at is not null then 5 else 3 end
+             when d.bad > 0 then 15
+             when d.bytes + t.size > most_bytes then 13
              when t.kind = 2 then 4
              -- A retry runs at once.
              when b.run_number = 0 and (
                t.workflow ? 'delay_ms' or to_timestamp((t.workflow->>'run_at_ms')::float8 / 1000) > now()) then 3
              when t.key_hash is not null then 2
              else 1
-           end::smallint as decision,
-           o.bytes
-    from blocked b
+           end::smallint as decision
+    from unnest(due, bad_ends, bytes_given, bad_names) as d (id, bad, bytes, names)
+    cross join lateral (select * from blocked where task_id = d.id and blocked.kind in (1, 3) limit 1) b
     cross join lateral (
-      select * from task where task.id = b.task_id and task.id between due[1] and due[cardinality(due)] limit 1
+      select task.kind, task.workflow, task.key_hash, octet_length(task.payload) as size from task
+      where task.id = d.id and task.id between due[1] and due[cardinality(due)] limit 1
     ) t
-    cross join lateral (
-      select count(*) filter (where r.outcome is distinct from 2 and not e.anyway) as bad,
-             coalesce(sum(r.size) filter (where e.bound), 0) as bytes,
-             (array_agg(format('%s (%s)', n.name, r.word) order by r.cause is not null, e.place)
-              filter (where r.outcome is distinct from 2 and not e.anyway))[1:10] as names,
-             jsonb_object_agg(n.name, e.id) filter (where n.is_sink) as sinks
-      from (
-        select u.id, false as anyway, false as bound, -u.place as place
-        from unnest(t.upstreams) with ordinality as u (id, place) where b.kind = 1
-        union all
-        select (edge.said->>1)::uuid, edge.said->>3 = '1', edge.said->>2 <> '', edge.place
-        from jsonb_array_elements(t.workflow->'edges') with ordinality as edge (said, place) where b.kind = 3
-      ) e
-      left join lateral (
-        select task_run.outcome, task_run.cause, octet_length(task_run.result) as size,
-               case when task_run.cause = 4 then 'skipped'
-                 else (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[task_run.outcome - 1] end as word
-        from task_run where task_run.task_id = e.id and task_run.task_id between lowest and highest
-        order by run_number desc limit 1
-      ) r on true
-      left join lateral (
-        select task.workflow->>'node' as name, task.downstreams = '{}' and b.kind = 1 as is_sink
-        from task
-        where task.id = e.id and task.id between lowest and highest and (b.kind = 1 or r.outcome is distinct from 2) limit 1
-      ) n on true
-    ) o
-    where b.task_id = any (due) and b.kind in (1, 3)
-      and (select true from unnest(t.upstreams) as u (id)
-           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
   ), left_it as (
-    delete from blocked b using judged j where b.task_id = j.task_id
-    returning b.*, j.task_kind, j.workflow, j.key_hash, j.bad, j.names, j.sinks, j.decision, j.bytes
+    -- They are locked: what was judged is what leaves.
+    delete from blocked where task_id = any (array(select task_id from judged)) returning task_id
   ), queued as (
     insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
     select task_id, lane, rank, now(), run_number, attempt_number, redeliveries, releases, alone
-    from left_it where decision = 1 order by task_id
+    from judged where decision = 1 order by task_id
   ), later as (
     insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
     select task_id, lane, rank,
            greatest(now() + coalesce((workflow->>'delay_ms')::bigint, 0) * interval '1 millisecond',
                     to_timestamp((workflow->>'run_at_ms')::float8 / 1000)),
            run_number, attempt_number, redeliveries, releases, alone
-    from left_it where decision = 3 order by task_id
+    from judged where decision = 3 order by task_id
   ), again as (
     insert into blocked (task_id, lane, rank, kind, run_number, attempt_number, redeliveries, releases, alone)
     select task_id, lane, rank, case when decision = 4 then 2 end, run_number, attempt_number, redeliveries, releases, alone
-    from left_it where decision in (2, 4) order by task_id
+    from judged where decision in (2, 4)
+      -- Always true; it makes this wait for `left_it`.
+      and (select count(*) from left_it) >= 0
+    order by task_id
   ), in_time as materialized (
     select task_id, now() + (coalesce((workflow->>'delay_ms')::bigint, 0) + (workflow->>'expires_in_ms')::bigint)
            * interval '1 millisecond' as expires_at
-    from left_it where decision < 10 and workflow ? 'expires_in_ms'
+    from judged where decision < 10 and workflow ? 'expires_in_ms'
   ), dated as (
     -- The time in which a node may begin starts here: the one column of a task that is not known when it is stored.
     update task set expires_at = i.expires_at from in_time i
@@ -1472,20 +1546,20 @@ begin
                           error_message)
     select task_id, run_number, attempt_number, decision - 10, true, clock_timestamp(),
            case when decision = 15 then case when kind = 1 then cancel_reason
-             else format('it waited for %s', array_to_string(names, ', ')) end end,
+             else format('it waited for %s', names) end end,
            case when decision = 15 and kind = 3 then 4 end,
-           case when decision = 12 then convert_to(jsonb_build_object('sinks', coalesce(sinks, '{}'))::text, 'UTF8') end,
+           case when decision = 12 then convert_to(jsonb_build_object('sinks', coalesce(workflow->'sinks', '{}'))::text, 'UTF8') end,
            case when decision = 13 then case when kind = 1 then 'WorkflowFailed' else 'ResultsTooLarge' end end,
            case when decision = 13 then case when kind = 1 then
-             format('%s of %s nodes did not complete: %s%s', bad, workflow->>'nodes', array_to_string(names, ', '),
+             format('%s of %s nodes did not complete: %s%s', bad, workflow->>'nodes', names,
                     case when bad > 10 then ', ...' else '' end)
            else
              format('the results of its upstreams have %s bytes, which is with its payload more than %s; store large values'
                     ' elsewhere and return a reference', bytes, most_bytes)
            end end
-    from left_it where decision > 10 order by task_id
+    from judged where decision > 10 order by task_id
   )
-  select task_id, decision, lane, rank from left_it;
+  select task_id, decision, lane, rank from judged;
 end
 $$;
 

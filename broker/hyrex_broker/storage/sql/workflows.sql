@@ -60,7 +60,7 @@ select id, lane, rank from placed
 
 -- name: advance
 -- See the function of this name (migrations/0001_first.sql). $1 tasks, in the order of their ids, $2 largest payload.
-select decided, became, into_lane, at_rank from advance($1::uuid[], $2::bigint)
+select decided::text, became, into_lane, at_rank from advance($1::uuid[], $2::bigint)
 
 -- name: waiting
 -- Roots and nodes that wait for others, of so many blocked tasks from a task on, by its id. $1 tasks above this one, $2 how
@@ -81,8 +81,17 @@ where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[
        or (select true from blocked where blocked.task_id = t.id and cancel_at is not null limit 1))
 
 -- name: nodes
--- What was said of tasks that are nodes. $1 ids in order, as in `tasks` (reads.sql).
-select t.id::text, t.parent_id::text as root, t.kind, t.workflow::text as workflow
+-- Tasks that are nodes, their roots, what they are called, and whether they are given results. $1 ids in order, as in
+-- `tasks` (reads.sql).
+select t.id::text, t.parent_id::text as root, t.workflow->>'node' as node, t.workflow ? 'binds' as binds
+from task t
+where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+  and t.downstreams is not null
+
+-- name: said
+-- What was said of nodes, and for which they wait, the last one first. $1 ids in order, as in `tasks` (reads.sql).
+select t.id::text, t.kind, t.workflow::text as workflow,
+       case when not t.workflow ? 'edges' then t.upstreams::text[] end as upstreams
 from task t
 where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
   and t.downstreams is not null
