@@ -4,7 +4,7 @@ import time
 
 from pydantic import BaseModel
 
-from hyrex import HyrexApp, HyrexRegistry
+from hyrex import HyrexApp, HyrexRegistry, send_many, wait_all
 
 
 class Order(BaseModel):
@@ -31,6 +31,14 @@ def handle(order: Order) -> int:
 def stamp(sent_ns: int) -> int:
     """Return how many nanoseconds passed between the send and this line."""
     return time.monotonic_ns() - sent_ns
+
+
+@hy.task
+def sum_of_orders(count: int) -> int:
+    """Have so many orders handled, and join their results."""
+    handles = send_many(handle.call(order(number)) for number in range(count))
+    wait_all(handles)
+    return sum(each.result() for each in handles)
 
 
 def order(number: int) -> Order:
