@@ -79,10 +79,11 @@ def as_script(place: Path, name: str, code: str) -> str:
 
 
 def test_the_code_of_the_guide_to_workflows_runs(tmp_path: Path) -> None:
-    made, edges, testing = blocks("docs/howto/workflows.md")
+    made, edges, many, testing = blocks("docs/howto/workflows.md")
     (printed,) = blocks("docs/howto/workflows.md", "text")
     assert as_script(tmp_path, "orders", made) == printed
     as_script(tmp_path, "nightly", edges)
+    as_script(tmp_path, "survey", many.replace("10_000", "100").replace("29994", "295"))
     (tmp_path / "test_orders.py").write_text(f"from orders import Order, fulfil\n{testing}")
     assert "2 passed" in run(tmp_path, sys.executable, "-m", "pytest", "-q", "test_orders.py")
 
