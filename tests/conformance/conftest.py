@@ -8,7 +8,7 @@ import pytest
 from tests.conformance.cluster import Cluster
 from tests.conformance.languages import LANGUAGES
 from tests.conformance.suite import Result, Suite, load_scenarios
-from tests.support.postgres import _execute, run_apart, with_database
+from tests.support.postgres import copied_database, run_apart
 
 T = TypeVar("T")
 Played = dict[tuple[str, str], Result]
@@ -36,10 +36,8 @@ async def with_cluster(database_url: str, use: Callable[[Cluster], Awaitable[T]]
 @pytest.fixture(scope="session")
 def conformance_database(postgres_url: str, template_database: str) -> Iterator[str]:
     """A migrated database for the whole suite."""
-    name = "hyrex_conformance"
-    run_apart(_execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(_execute(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with copied_database(postgres_url, template_database, "hyrex_conformance") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hyrex.client.process import close_client
-from tests.support.postgres import _execute, run_apart, with_database
+from tests.support.postgres import copied_database
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker
 
@@ -24,10 +24,8 @@ def contract_processes() -> Iterator[Processes]:
 @pytest.fixture(scope="session")
 def contract_database(postgres_url: str, template_database: str) -> Iterator[str]:
     """A database for the whole contract."""
-    name = f"hyrex_contract_{os.getpid()}"
-    run_apart(_execute(postgres_url, f'CREATE DATABASE "{name}" TEMPLATE "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(_execute(postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    with copied_database(postgres_url, template_database, f"hyrex_contract_{os.getpid()}") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile.victim import TOKEN, Victim
-from tests.integration.storage.conftest import execute
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import copied_database
 from tests.support.processes import Processes
 
 
 @pytest.fixture(scope="session")
 def attacked_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """The database of all attacks."""
-    name = f"hyrex_hostile_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, f"hyrex_hostile_{os.getpid()}") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

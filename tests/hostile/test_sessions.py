@@ -12,10 +12,9 @@ from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex.v1 import worker_service_pb2 as wire
 from tests.hostile.victim import BEARER, TOKEN, WITHIN_S, Victim, open_channel
 from tests.hostile.worker import RawWorker, serving
-from tests.integration.storage.conftest import execute
 from tests.support.columns import assigned
 from tests.support.eventually import eventually
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import copied_database
 from tests.support.processes import Processes
 
 _LEASE_S: Final = 3
@@ -27,12 +26,10 @@ _HELD: Final = 300
 def quick(postgres_url: str, template_database: str) -> Iterator[Victim]:
     """A broker whose leases are short."""
     name = f"hyrex_hostile_sessions_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    owner = Processes()
-    url = with_database(postgres_url, name)
-    yield Victim(owner, owner.broker(url, "--lease-duration", str(_LEASE_S), env={"HYREX_TOKEN": TOKEN}))
-    owner.end()
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, name) as url:
+        owner = Processes()
+        yield Victim(owner, owner.broker(url, "--lease-duration", str(_LEASE_S), env={"HYREX_TOKEN": TOKEN}))
+        owner.end()
 
 
 def _status(victim: Victim, task_id: str) -> int:

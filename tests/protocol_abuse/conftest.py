@@ -9,9 +9,8 @@ import psutil
 import pytest
 
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
-from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import make_id
-from tests.support.postgres import run_apart, with_database
+from tests.support.postgres import copied_database
 from tests.support.processes import Processes, RunningBroker
 
 _SLOWEST_S = 5.0
@@ -58,14 +57,12 @@ class Bystander:
 @pytest.fixture(scope="module")
 def abused(postgres_url: str, template_database: str) -> Iterator[Bystander]:
     """A bystander at a broker that others abuse."""
-    name = f"hyrex_abuse_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    owner = Processes()
-    bystander = Bystander(owner.broker(with_database(postgres_url, name), "--lease-duration", "2"))
-    yield bystander
-    bystander.channel.close()
-    owner.end()
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, f"hyrex_abuse_{os.getpid()}") as url:
+        owner = Processes()
+        bystander = Bystander(owner.broker(url, "--lease-duration", "2"))
+        yield bystander
+        bystander.channel.close()
+        owner.end()
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from hyrex_broker.storage.pool import Database
 from tests.integration.service.seeding import Seed
 from tests.integration.service.stubs import ROOT, Stubs, serving
-from tests.integration.storage.conftest import execute
-from tests.support.postgres import run_apart, with_database
+from tests.integration.storage.conftest import empty
+from tests.support.postgres import copied_database
 
 _numbers: Final = itertools.count(1)
 
@@ -20,9 +20,28 @@ _numbers: Final = itertools.count(1)
 def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A migrated database for all tests of a file."""
     name = f"hyrex_shared_{os.getpid()}_{next(_numbers)}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    yield with_database(postgres_url, name)
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, name) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def emptied_url(postgres_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database for all tests that start no process; making one costs more than most of them."""
+    with copied_database(postgres_url, template_database, f"hyrex_emptied_{os.getpid()}") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, postgres_url: str, template_database: str) -> Iterator[str]:
+    """A database of the test's own where it starts processes; else one that has been emptied."""
+    if "processes" in request.fixturenames:
+        name = f"hyrex_own_{os.getpid()}_{next(_numbers)}"
+        with copied_database(postgres_url, template_database, name) as url:
+            yield url
+    else:
+        url = request.getfixturevalue("emptied_url")
+        empty(url)
+        yield url
 
 
 @pytest.fixture

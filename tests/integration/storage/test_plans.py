@@ -14,7 +14,7 @@ import pytest
 from hyrex_broker.storage.pool import HOT_SETTINGS
 from hyrex_broker.storage.statements import load
 from tests.integration.storage.conftest import execute
-from tests.support.postgres import connect, run_apart, with_database
+from tests.support.postgres import connect, copied_database, run_apart
 
 LIVE = ("ready", "delayed", "lease", "task", "task_run", "idempotency", "worker_session", "outbox", "blocked")
 HOT = [
@@ -68,13 +68,10 @@ ROWS = 100_000
 @pytest.fixture(scope="module")
 def filled_url(postgres_url: str, template_database: str) -> Iterator[str]:
     """A database with 100,000 ready rows for all tests of this module; nothing is committed to it."""
-    name = f"hyrex_plans_{os.getpid()}"
-    run_apart(execute(postgres_url, f'create database "{name}" template "{template_database}"'))
-    url = with_database(postgres_url, name)
     off = [f"alter table {table} set (autovacuum_enabled = off)" for table in ("ready", "delayed", "lease")]
-    run_apart(execute(url, *off, "analyze", _fill("ready", "arrival", ROWS)))
-    yield url
-    run_apart(execute(postgres_url, f'drop database "{name}" with (force)'))
+    with copied_database(postgres_url, template_database, f"hyrex_plans_{os.getpid()}") as url:
+        run_apart(execute(url, *off, "analyze", _fill("ready", "arrival", ROWS)))
+        yield url
 
 
 @pytest.fixture(scope="module")
