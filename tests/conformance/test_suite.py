@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.languages import LANGUAGES, Language
+from tests.conformance.languages import LANGUAGES, Language, printed_by
 from tests.conformance.matching import differences, filled, found, uuid7
 from tests.conformance.stage import Stage
 from tests.conformance.steps import AGENT_OPS, DRIVER_OPS
 from tests.conformance.suite import Result, Scenario, Suite, Verdict, load_scenarios
 from tests.conformance.table import as_json, as_markdown, as_text
+from tests.support.eventually import eventually
+from tests.support.trees import is_gone
 
 
 async def test_a_language_without_its_toolchain_is_skipped_by_name() -> None:
@@ -59,3 +61,12 @@ def test_every_language_has_an_agent_to_start() -> None:
         assert language.command or (language.home / "agent").exists()
     assert Path(LANGUAGES["go"].agent[0]).name == "agent"
     assert Stage.__doc__
+
+
+async def test_a_build_that_takes_too_long_is_ended_with_its_compilers() -> None:
+    build = ["sh", "-c", "sleep 600 & echo compiler $!; wait"]
+    status, printed = await printed_by(build, within_s=2)
+    assert status is None
+    said, pid = printed.split()
+    assert said == "compiler"
+    eventually(lambda: is_gone(int(pid)))
