@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -83,7 +84,9 @@ def go(out: Path) -> None:
     ):
         program = home(name) / name
         if not program.exists():
-            run(need("go"), "install", f"{module}@{VERSIONS[name]}", env={"GOBIN": str(home(name))})
+            # Without C as clients/go/build: they share what is compiled.
+            env = {"GOBIN": str(home(name)), "CGO_ENABLED": "0"}
+            run(need("go"), "install", f"{module}@{VERSIONS[name]}", env=env)
         plugins.append(f"--plugin={name}={program}")
     module_option = "module=hyrex.dev/gen"
     protoc(
@@ -111,11 +114,13 @@ def ts(out: Path) -> None:
 def rust(out: Path) -> None:
     """Messages by protoc-gen-prost, services by protoc-gen-tonic."""
     plugins = []
-    for name in ("protoc-gen-prost", "protoc-gen-tonic"):
-        program = home(name) / "bin" / name
-        if not program.exists():
-            run(need("cargo"), "install", "--quiet", "--root", str(home(name)), f"{name}@{VERSIONS[name]}")
-        plugins.append(f"--plugin={name}={program}")
+    with tempfile.TemporaryDirectory() as shared:  # both need mostly the same, unoptimised: compiled once
+        for name in ("protoc-gen-prost", "protoc-gen-tonic"):
+            program = home(name) / "bin" / name
+            if not program.exists():
+                options = ["--quiet", "--debug", "--root", str(home(name)), "--target-dir", shared]
+                run(need("cargo"), "install", *options, f"{name}@{VERSIONS[name]}")
+            plugins.append(f"--plugin={name}={program}")
     protoc(out, *plugins, f"--prost_out={out}", f"--tonic_out={out}", "--tonic_opt=no_server")
 
 
