@@ -19,6 +19,8 @@ class Path:
     listen: str = "127.0.0.1:0"
     loops: ClassVar[Sequence[str]] = ()
     points: ClassVar[Sequence[str]]
+    sometimes: ClassVar[Sequence[str]] = ()
+    """What its loops come by only if nobody else was there first; its bare name is among the points."""
 
     def __post_init__(self) -> None:
         """Begin with nothing."""

@@ -38,6 +38,8 @@ class Workflows(Path):
         "cancel.cancel_blocked",
         "Nodes.run: cancel.cancel",
     )
+    sometimes = ("Nodes.run: cancel.cancel_blocked",)
+    """A node that is given up while it waits for others: whether one does depends on who comes first."""
 
     def __post_init__(self) -> None:
         self.listen = f"127.0.0.1:{free_port()}"
