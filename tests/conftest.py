@@ -132,8 +132,8 @@ def _rank(item: pytest.Item) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what measures, so that nothing runs beside it, let what takes long begin first, and refuse names
-    that differ in each process."""
+    """Mark what measures, so that it runs when the others are done, let what takes long begin first, and
+    refuse names that differ in each process."""
     items.sort(key=_rank)
     for item in items:
         if " at 0x" in item.nodeid:  # several processes would not agree on what they share
