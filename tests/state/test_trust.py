@@ -13,7 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from hyrex_broker.domain.model import Outcome, RunEnd
 from hyrex_broker.engine.liveness import heartbeats
 from hyrex_broker.storage import assign, report
-from tests.state.trust import Answer, TrustMachine, Worker
+from tests.state.trust import TrustMachine
+from tests.state.trust_parts import Answer, Worker
 from tests.state.world import World, steps
 
 Scenario = Callable[[Any], None]

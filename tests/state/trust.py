@@ -7,78 +7,40 @@ database, and no report may be accepted but the one of the lease that stands.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hyrex.worker.stream.session import SessionTerms, WorkerSession
 from hyrex_broker.domain.errors import SessionEnded
-from hyrex_broker.domain.model import LeaseRef, Outcome, RunEnd, SessionId, TaskId, Token
-from hyrex_broker.engine.liveness.heartbeats import Heartbeats
+from hyrex_broker.domain.model import LeaseRef, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.sessions.registry import Sessions
-from hyrex_broker.engine.sessions.session import Introduction, ServedSession
+from hyrex_broker.engine.sessions.session import ServedSession
 from hyrex_broker.storage.assign import LaneQuota, Plan
-from hyrex_broker.storage.lanes import Definition
 from hyrex_broker.storage.sessions import Beat
-from tests.integration.storage.stage import INFO, LEASE, ZERO, Ended
+from tests.integration.storage.stage import LEASE, ZERO, Ended
+from tests.state.trust_parts import (
+    Answer,
+    Frame,
+    Link,
+    Trust,
+    Worker,
+    heartbeats_of,
+    introduced,
+    stored_holders,
+    stored_leases,
+    stored_tokens,
+    swept,
+)
 from tests.state.world import World
-from tests.support.assigned import AssignedRun, runs_of
+from tests.support.assigned import runs_of
 
 _SECOND_NS = 1_000_000_000
 _workers = st.integers(0, 1)
 _brokers = st.integers(0, 1)
 _outcomes = st.sampled_from([Outcome.COMPLETED, Outcome.FAILED])
-
-
-@dataclass
-class Trust:
-    """The trust cell, without shared memory."""
-
-    until_ns: int = 0
-
-
-class Link:
-    """A stream that goes nowhere; the machine delivers what it wants."""
-
-    backlogged = False
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args: None
-
-
-@dataclass
-class Frame:
-    """Assignments on their way."""
-
-    receipt: int
-    runs: list[AssignedRun]
-
-
-@dataclass
-class Answer:
-    """A heartbeat's acknowledgement on its way; `over`: the session is."""
-
-    sent_ns: int
-    revoked: list[Token]
-    over: bool = False
-
-
-@dataclass
-class Worker:
-    """A worker's view, and the wires to and from its broker."""
-
-    broker: int
-    session: ServedSession
-    own: WorkerSession
-    trust: Trust
-    executing: dict[Token, TaskId] = field(default_factory=dict)
-    held: dict[Token, TaskId] = field(default_factory=dict)
-    ended: dict[Token, Ended] = field(default_factory=dict)
-    frames: list[Frame] = field(default_factory=list)
-    beats: list[tuple[int, list[Token], int]] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
 
 
 class TrustMachine(RuleBasedStateMachine):
@@ -94,12 +56,14 @@ class TrustMachine(RuleBasedStateMachine):
         self.world.empty()
         self.now_ns = _SECOND_NS
         self.registries = self.world.sessions()
-        self.heartbeats = [_heartbeats(self.world, n, registry) for n, registry in enumerate(self.registries)]
+        self.heartbeats = [
+            heartbeats_of(self.world, n, registry) for n, registry in enumerate(self.registries)
+        ]
         self.workers = [self._new_worker(n) for n in range(2)]
         self.former: list[tuple[int, ServedSession]] = []
 
     def _new_worker(self, broker: int) -> Worker:
-        session = self.world.run(self.registries[broker].open(_introduction([], 0), Link()))
+        session = self.world.run(self.registries[broker].open(introduced([], 0), Link()))
         trust = Trust()
         own = WorkerSession(trust)  # type: ignore[arg-type]
         own.begin(
@@ -169,7 +133,7 @@ class TrustMachine(RuleBasedStateMachine):
     @rule(broker=_brokers)
     def sweep(self, broker: int) -> None:
         stage = self.world.stages[broker]
-        for ended in self.world.run(_sweep(stage.sessions)):
+        for ended in self.world.run(swept(stage.sessions)):
             self._session_ended(ended)
 
     def _session_ended(self, session_id: SessionId) -> None:
@@ -267,7 +231,7 @@ class TrustMachine(RuleBasedStateMachine):
         """The stream breaks, with all that was on its way; the worker resumes at some broker."""
         worker = self.workers[pick]
         held = [LeaseRef(task_id, token) for token, task_id in worker.held.items()]
-        introduction = _introduction(held, worker.own.received_through)
+        introduction = introduced(held, worker.own.received_through)
         registry, old = self.registries[broker], (worker.broker, worker.session)
         try:
             resumption = self.world.run(
@@ -295,8 +259,8 @@ class TrustMachine(RuleBasedStateMachine):
         if not ends:
             return
         stage = self.world.stages[worker.broker]
-        standing = self.world.run(_tokens(stage.database))
-        holders = self.world.run(_holders(stage.database))
+        standing = self.world.run(stored_tokens(stage.database))
+        holders = self.world.run(stored_holders(stage.database))
         named = [replace(end, session_id=holders.get(end.task_id, end.session_id)) for end in ends]
         ended = self.world.run(stage.ended(named))
         accepted = {each.token for each in ended}
@@ -324,7 +288,7 @@ class TrustMachine(RuleBasedStateMachine):
             for session in registry.by_id.values()
             for token in session.leases
         }
-        stored = self.world.run(_leases(self.world.stages[0].database))
+        stored = self.world.run(stored_leases(self.world.stages[0].database))
         owned = {session.session_id for registry in self.registries for session in registry.by_id.values()}
         assert believed == {lease for lease in stored if lease[0] in owned}, "an orphan lease"
 
@@ -337,34 +301,3 @@ class TrustMachine(RuleBasedStateMachine):
             )
         )
         assert twice == 0, "recorded twice"
-
-
-def _introduction(held: list[LeaseRef], received_through: int) -> Introduction:
-    definition = Definition("work", "default", 0, None, 5)
-    return Introduction(
-        info=INFO, pools={"sync": 100}, task_pools={"work": "sync"}, definitions=[definition],
-        limits=[], queues=[], held=held, received_through=received_through,
-    )  # fmt: skip
-
-
-def _heartbeats(world: World, number: int, registry: Sessions) -> Heartbeats:
-    stage = world.stages[number]
-    return Heartbeats(stage.sessions, registry, None, stage.broker, LEASE)  # type: ignore[arg-type]
-
-
-async def _sweep(store: Any) -> list[SessionId]:
-    swept = [await store.sweep(session_id) for session_id in (await store.expired(50))[0]]
-    return [ended.session_id for ended in swept if ended is not None]
-
-
-async def _tokens(database: Any) -> set[int]:
-    return {row[0] for row in await database.fetch("select token from lease")}
-
-
-async def _holders(database: Any) -> dict[TaskId, SessionId]:
-    rows = await database.fetch("select task_id::text, session_id from lease")
-    return {TaskId(row[0]): SessionId(row[1]) for row in rows}
-
-
-async def _leases(database: Any) -> set[tuple[int, int]]:
-    return {(row[0], row[1]) for row in await database.fetch("select session_id, token from lease")}

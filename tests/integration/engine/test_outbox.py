@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -13,14 +12,12 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import OPTIONS, CommitSnapshot, Cursor
 from hyrex_broker.engine.outbox import BATCH
 from hyrex_broker.storage.columns import integers, texts
-from hyrex_broker.storage.migrate import admit_others, exclude_others
 from hyrex_broker.storage.outbox_views import waiting_tasks
 from hyrex_broker.storage.statements import load
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.engine.outbox_calls import enqueue, enqueue_many, ids, relay_all, stilled
 from tests.integration.engine.stored_rows import rows
 from tests.integration.storage.stage import make_id
-from tests.support.postgres import connect
 
 # In the server, since a statement waits for 2.5 s at most, however slow this process is.
 END_WHO_WAITS = """
@@ -35,20 +32,6 @@ begin
 end
 $$
 """
-
-
-@pytest.fixture
-async def caller(storage_url: str) -> AsyncIterator[Any]:
-    connection = await connect(storage_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def second(storage_url: str) -> AsyncIterator[Any]:
-    connection = await connect(storage_url)
-    yield connection
-    await connection.close()
 
 
 async def test_what_a_transaction_enqueued_reaches_a_worker_after_its_commit(
@@ -313,205 +296,3 @@ async def _pages_of_a_look(bench: Bench, cursor: Cursor) -> int:
     ((plan,),) = await bench.database.fetch(f"explain (analyze, buffers, format json) {sql}")
     found = json.loads(plan)[0]["Plan"]
     return int(found["Shared Hit Blocks"] + found["Shared Read Blocks"])
-
-
-async def test_rows_of_a_full_queue_wait_and_keep_nothing_else(bench: Bench, caller: Any) -> None:
-    relay = await stilled(bench)
-    await _bound(bench, "narrow", 3)
-    await relay.relay_next()
-    await enqueue_many(caller, 10, "narrow")
-    other = await enqueue(caller)
-    await relay_all(relay)
-    assert other in await ids(bench)
-    assert await _counts(bench) == [("default", 1), ("narrow", 3)]
-    assert await rows(bench, "select held, count(*) from outbox group by 1") == [("full", 7)]
-    await enqueue(caller, queue="narrow")  # it waits behind the others
-    await relay_all(relay)
-    assert await rows(bench, "select held, count(*) from outbox group by 1") == [("full", 8)]
-    async with asyncio.timeout(60):
-        for left in (5, 2, 0):
-            await bench.database.execute("delete from ready")
-            while len(await ids(bench, "outbox")) > left:
-                relay._room_due = 0.0
-                await relay._relay_full_queues()
-                await asyncio.sleep(0.05)  # how much waits is looked at no more often
-            assert len(await ids(bench, "outbox")) == left
-    assert await _counts(bench) == [("default", 1), ("narrow", 11)]
-
-
-async def test_another_broker_finds_what_waits_for_room(bench: Bench, caller: Any, storage_url: str) -> None:
-    relay = await stilled(bench)
-    await _bound(bench, "narrow", 1)
-    await relay.relay_next()
-    await enqueue_many(caller, 2, "narrow")
-    await relay_all(relay)
-    await bench.database.execute("delete from ready")
-    async with running_engine(storage_url) as other:
-        _, link = await other.worker()
-        await link.until_runs(1)
-    assert await ids(bench, "outbox") == []
-
-
-async def _bound(bench: Bench, queue: str, most: int) -> None:
-    await bench.database.execute(
-        "insert into queue (namespace, name, max_waiting) values (0, $1, $2)", queue, most
-    )
-    await bench.engine.directory.refresh()
-
-
-async def _counts(bench: Bench) -> list[Any]:
-    return await rows(
-        bench, "select l.queue, count(*) from task t join lane l on l.id = t.lane group by 1 order by 1"
-    )
-
-
-@pytest.mark.parametrize("option", ["timeout_seconds", "priority", "max_retries", "retry_delay_seconds"])
-async def test_a_text_where_a_number_belongs_holds_up_no_other_row(
-    bench: Bench, caller: Any, option: str
-) -> None:
-    """Postgres makes a number of 'NaN' and refuses to go on with an error that is not one of data."""
-    relay = await stilled(bench)
-    await relay.relay_next()
-    bad, good = await enqueue(caller), await enqueue(caller)
-    await caller.execute(
-        "update outbox set options = jsonb_build_object($2::text, 'NaN') where id = $1", bad, option
-    )
-    await relay_all(relay)
-    assert (await ids(bench), await ids(bench, "outbox")) == ([good], [bad])
-
-
-async def test_an_id_of_no_day_holds_up_no_other_row(bench: Bench, caller: Any) -> None:
-    relay = await stilled(bench)
-    await relay.relay_next()
-    bad, good = await enqueue(caller), await enqueue(caller)
-    far = "ffffffff-ffff-7fff-bfff-ffffffffffff"
-    await caller.execute("update outbox set id = $2 where id = $1", bad, far)
-    await relay_all(relay)
-    assert (await ids(bench), await ids(bench, "outbox")) == ([good], [far])
-    assert await relay.relay_now([TaskId(far)]) == {TaskId(far)}
-
-
-async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, caller: Any) -> None:
-    """Rule 6. What is put aside is tried again: it may have been mended."""
-    relay = await stilled(bench)
-    await relay.relay_next()
-    await enqueue_many(caller, 20)
-    # Not by enqueue(), which refuses it: a row of somebody who may write to the table.
-    bad = await enqueue(caller)
-    await caller.execute("update outbox set options = '{\"priority\": 99}' where id = $1", bad)
-    await relay_all(relay)
-    assert await rows(bench, "select count(*) from task") == [(20,)]
-    ((row, held, reason),) = await rows(bench, "select id::text, held, reason from outbox")
-    assert (row, held) == (bad, "refused")
-    assert "the database refused it" in reason
-    assert bench.database.counters.held_back == {"refused": 1}
-    await relay.retry_refused()
-    assert await ids(bench, "outbox") == [bad]
-    assert bench.database.counters.held_back == {"refused": 1}  # it stays as it is
-    await bench.database.execute("update outbox set options = '{}'")
-    await relay.retry_refused()
-    assert await ids(bench, "outbox") == []
-    assert bad in await ids(bench)
-
-
-async def test_an_option_of_a_later_version_waits_for_a_broker_that_knows_it(
-    bench: Bench, caller: Any
-) -> None:
-    """A task never runs without what was asked of it."""
-    relay = await stilled(bench)
-    await relay.relay_next()
-    made = await enqueue(caller)
-    await caller.execute("update outbox set options = '{\"expires_in_years\": 1}'")
-    good = await enqueue(caller)
-    await relay_all(relay)
-    assert await ids(bench) == [good]
-    ((row, reason),) = await rows(bench, "select id::text, reason from outbox where held = 'refused'")
-    assert row == made
-    assert reason == "this broker does not know option 'expires_in_years'; update the brokers"
-
-
-async def until_relayed(bench: Bench, row_id: str) -> None:
-    """The engine's own retention may be removing days, too."""
-    async with asyncio.timeout(60):
-        while row_id not in await ids(bench):
-            await bench.engine.relay.look_below()
-            await relay_all(bench.engine.relay)
-
-
-async def test_a_row_that_waited_longer_than_days_are_kept_gets_its_day_back(
-    bench: Bench, caller: Any
-) -> None:
-    relay = await stilled(bench)
-    await relay.relay_next()
-    old = "0190a6f0-0000-7000-8000-000000000000"  # of the year 2024
-    await enqueue_many(caller, 3)
-    await caller.execute(
-        "insert into outbox (id, task, payload, options) values ($1, 'work', '{}', '{}')", old
-    )
-    await until_relayed(bench, old)
-    assert len(await ids(bench, "ready", "task_id")) == 4
-
-
-async def test_a_row_of_long_ago_waits_while_days_are_removed_and_others_do_not(
-    bench: Bench, caller: Any, second: Any
-) -> None:
-    """Its day may have been found empty a moment before, and go with the task that is made of it."""
-    relay = await stilled(bench)
-    await relay.relay_next()
-    old = "0190a6f0-0000-7000-8000-000000000000"
-    insert = "insert into outbox (id, task, payload, options) values ($1, 'work', '{}', $2)"
-    await second.execute("set search_path = hyrex, pg_temp")
-    await exclude_others(second)
-    await caller.execute(insert, old, "{}")
-    young = await enqueue(caller)
-    await relay_all(relay)
-    with pytest.raises(StorageUnavailable, match="while days are removed"):
-        await bench.engine.cancels.cancel([TaskId(old)], "")
-    assert (await ids(bench), await ids(bench, "outbox")) == ([young], [old])
-    await admit_others(second)
-    await until_relayed(bench, old)
-    assert (await ids(bench), await ids(bench, "outbox")) == (sorted([old, young]), [])
-
-
-@pytest.mark.parametrize(
-    ("call", "told"),
-    [
-        ("''", "the name of a task must have 1 to 255 bytes"),
-        ("repeat('x', 256)", "the name of a task must have 1 to 255 bytes"),
-        ("null", "the name of a task must have 1 to 255 bytes, got null"),
-        ("'w', '[1]'", "must be a JSON object of the task's arguments"),
-        ("'w', null", "must be a JSON object of the task's arguments"),
-        ("'w', jsonb_build_object('a', repeat('x', 4194304))", "at most 4194304 bytes"),
-        ("'w', '{}', ''", "the name of a queue must have 1 to 255 bytes"),
-        ("'w', '{}', 'q', '[]'", "options must be a JSON object"),
-        ("'w', '{}', 'q', null", "options must be a JSON object"),
-        ("'w', '{}', 'q', '{\"prio\": 1}'", "no option is called 'prio'"),
-        ("'w', '{}', 'q', '{\"priority\": 11}'", "option priority must be an integer from 1 to 10, got 11"),
-        ("'w', '{}', 'q', '{\"priority\": \"1\"}'", 'got "1"'),
-        ("'w', '{}', 'q', '{\"max_retries\": 1.5}'", "option max_retries must be an integer"),
-        ("'w', '{}', 'q', '{\"max_per_key\": 2}'", "are for tasks with a concurrency_key"),
-        ("'w', '{}', 'q', '{\"concurrency_key\": \"k\", \"max_per_key\": 1001}'", "from 1 to 1000"),
-        ("'w', '{}', 'q', '{\"concurrency_key\": \"k\", \"on_full\": \"drop\"}'", "must be wait or refuse"),
-        ("'w', '{}', 'q', '{\"fair_key\": 7}'", "option fair_key must be a text"),
-        ("'w', '{}', 'q', '{\"timeout_seconds\": 0}'", "option timeout_seconds must be seconds above 0"),
-        ("'w', '{}', 'q', '{\"delay_seconds\": -1}'", "option delay_seconds must be seconds from 0"),
-        (
-            "'w', '{}', 'q', '{\"run_at\": \"2026-01-01T00:00:00\"}'",
-            "option run_at must be a time with its zone",
-        ),
-        ("'w', '{}', 'q', '{\"run_at\": \"9026-01-01T00:00:00Z\"}'", "between the years 1970 and 2200"),
-        ("'w', '{}', 'q', '{\"headers\": {\"a\": 1}}'", "option headers must be an object of texts"),
-        ("'w', '{}', 'q', '{\"labels\": {\"\": \"a\"}}'", "option labels must be an object of texts"),
-        (
-            "'w', '{}', 'q', jsonb_build_object('labels', jsonb_build_object('a', repeat('x', 65537)))",
-            "65536",
-        ),
-    ],
-)
-async def test_a_bad_call_is_told_what_was_wrong_and_stores_nothing(
-    bench: Bench, caller: Any, call: str, told: str
-) -> None:
-    with pytest.raises(asyncpg.InvalidParameterValueError) as caught:
-        await caller.execute(f"select hyrex.enqueue({call})")
-    assert told in str(caught.value)
-    assert await ids(bench, "outbox") == []

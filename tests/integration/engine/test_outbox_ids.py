@@ -1,7 +1,6 @@
 """An id of the outbox is its task's (rule 41): found, watched and cancelled from the caller's commit on."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -14,14 +13,6 @@ from tests.integration.engine.bench import Bench
 from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, stilled
 from tests.integration.engine.stored_rows import rows
 from tests.integration.storage.stage import Ended
-from tests.support.postgres import connect
-
-
-@pytest.fixture
-async def caller(storage_url: str) -> AsyncIterator[Any]:
-    connection = await connect(storage_url)
-    yield connection
-    await connection.close()
 
 
 async def test_a_task_is_found_from_the_commit_on_and_as_it_is_after_it_was_relayed(

@@ -1,6 +1,5 @@
 """Tasks with keys that are enqueued in a caller's transaction: they wait, give way and share as others do."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,14 +11,6 @@ from tests.integration.engine.outbox_calls import enqueue, ids, relay_all, still
 from tests.integration.engine.stored_rows import rows, until_rows
 from tests.integration.storage.keys import keyed
 from tests.integration.storage.stage import end_of, new_task
-from tests.support.postgres import connect
-
-
-@pytest.fixture
-async def caller(storage_url: str) -> AsyncIterator[Any]:
-    connection = await connect(storage_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.mark.parametrize("more", [{}, {"idempotency_key": "once"}, {"delay_seconds": 0.001}])

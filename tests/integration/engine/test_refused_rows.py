@@ -42,13 +42,6 @@ class Both:
 
 
 @pytest.fixture
-async def caller(storage_url: str) -> AsyncIterator[Any]:
-    connection = await connect(storage_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def shop(empty_database_url: str) -> AsyncIterator[Any]:
     await install(empty_database_url)
     connection = await connect(empty_database_url)
