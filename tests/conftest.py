@@ -22,7 +22,16 @@ ALONE: Final = {"hostile", "protocol_abuse", "benchmarks"}
 # They build the clients of other languages, each in one place.
 BUILDS: Final = {"conformance", "integration/examples", "integration/proto"}
 # Those whose tests take longest, in this order: a process that begins one of them last ends after all others.
-LONG: Final = (*sorted(BUILDS), "faults", "cli", "integration/worker", "dashboard", "integration", "contract")
+LONG: Final = (
+    *sorted(BUILDS),
+    "faults",
+    "state",
+    "cli",
+    "integration/worker",
+    "dashboard",
+    "integration",
+    "contract",
+)
 # What prints where a test hangs: a copy of the standard error that is not captured.
 _stderr = pytest.StashKey[int]()
 # So much longer than its timeout a test may hang where pytest-timeout cannot end it.

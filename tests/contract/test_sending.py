@@ -64,7 +64,7 @@ class TestOneBroker:
             handles = list(pool.map(more.optional.send, range(200)))
         assert len({handle.id for handle in handles}) == 200
         assert hyrex.wait_all(handles, timeout=WAIT_S)
-        assert sorted(handle.result(timeout=1) or 0 for handle in handles) == list(range(200))
+        assert sorted(handle.result(timeout=WAIT_S) or 0 for handle in handles) == list(range(200))
 
     def test_children_of_a_prefork_server_send(self, served: RunningBroker) -> None:
         program = textwrap.dedent(
