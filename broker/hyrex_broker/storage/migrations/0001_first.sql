@@ -568,14 +568,22 @@ begin
              or t.id = any ($6)
              or (t.root_id is not null and (
                t.root_id = any ($6) or (select true from live where live.task_id = t.root_id limit 1) is not null)) as kept
-      from (select task.id, task.root_id, task.lane from %I task where task.id > $1 order by task.id limit $2) t
-      left join own on own.lane = t.lane
+      from (
+        -- A node goes when its workflow does, whatever became of the node: a retry needs all of them.
+        select task.id, task.root_id, task.lane, case when task.downstreams is not null then task.parent_id end as workflow
+        from %I task where task.id > $1 order by task.id limit $2
+      ) t
+      left join own on own.lane = case when t.workflow is null then t.lane else
+        coalesce((select lane from task where task.id = t.workflow limit 1), t.lane) end
       cross join lateral (
         -- How it ended is asked only where that matters.
-        select case when $3 = $4 and own.lane is null then true else (
+        select case when $3 = $4 and own.lane is null then true when t.workflow is null then (
           select true from %I r where r.task_id = t.id and r.final and r.outcome in (2, 5)
             and (select true from reopen o where o.task_id = r.task_id and o.after_run_number = r.run_number limit 1) is null
-          limit 1) is not null end as well offset 0
+          limit 1) is not null else coalesce((
+          select r.outcome in (2, 5) from task_run r where r.task_id = t.workflow and r.final
+            and (select true from reopen o where o.task_id = r.task_id and o.after_run_number = r.run_number limit 1) is null
+          limit 1), true) end as well offset 0
       ) e
       cross join lateral (
         select case when e.well then not $3 else not $4 end as by_brokers,
@@ -683,6 +691,9 @@ begin
       union
       select task_id from reopen where task_id >= $1 and task_id < $2 and reopened_at >= $3)
   $q$, names.lived) into moved using names.lower, names.upper, since;
+  -- With the root of a workflow all of its nodes.
+  execute format('select $1 || array(select unnest(t.upstreams) from %I t where t.id = any ($1) and t.kind = 1)', names.task)
+    into moved using moved;
   execute format('insert into %I select * from %I where id = any ($1) on conflict do nothing', names.kept, names.task)
     using moved;
   execute format('insert into %I select * from %I where task_id = any ($1) on conflict do nothing', names.kept_run, names.run)
