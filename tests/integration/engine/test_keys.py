@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from hyrex_broker.domain.errors import KeyAtMaximum
-from hyrex_broker.domain.model import CancelOutcome, Outcome, RetryOutcome, SubmitAnswer, TaskId
+from hyrex_broker.domain.model import BrokerId, CancelOutcome, Outcome, RetryOutcome, SubmitAnswer, TaskId
 from hyrex_broker.engine import follow as following
+from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.queues import QueueStore
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.storage.keys import keyed
@@ -60,8 +61,14 @@ async def _cancelled(bench: Bench) -> None:
 
 @pytest.mark.parametrize("ends", [_completed, _failed, _session_over, _cancelled])
 async def test_an_end_lets_the_next_of_its_key_run(
-    bench: Bench, ends: Callable[[Bench], Awaitable[None]]
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ends: Callable[[Bench], Awaitable[None]]
 ) -> None:
+    """By whoever recorded it: nobody sweeps here."""
+
+    async def nobody(store: FollowStore, broker: BrokerId) -> bool:
+        return False
+
+    monkeypatch.setattr(FollowStore, "elected", nobody)
     _, second = await _two(bench)
     assert await _in_blocked(bench) == {second}
     async with asyncio.timeout(60):

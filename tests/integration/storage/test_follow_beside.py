@@ -5,8 +5,11 @@ from typing import Any
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.keyed import Admitted, Placing
+from hyrex_broker.storage.workflows import WorkflowStore
+from tests.integration.engine.workflow_runs import LIMIT
 from tests.integration.storage.keys import end, follow, hashed, keyed, submit_keyed, take
 from tests.integration.storage.stage import Stage
+from tests.integration.storage.stored_workflows import stored_workflow
 from tests.integration.storage.waits import until_blocked
 from tests.support.postgres import connect
 
@@ -86,6 +89,45 @@ async def test_stripes_and_blocked_tasks_are_locked_in_order(
             await asyncio.gather(following, return_exceptions=True)
     finally:
         await other.close()
+
+
+async def test_roots_and_nodes_are_locked_in_order(stage: Stage, rival: Stage, connection: Any) -> None:
+    """The same of what decides on workflows."""
+    roots = []
+    for _ in "ab":
+        ids = await stored_workflow(stage, {"x": []})
+        await end(stage, *await take(stage))
+        roots.append((ids[""], ids["x"]))
+    (low, first), (high, second) = sorted(roots)
+    other = await connect(stage.database.url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select from hyrex.blocked where task_id = $1 for update", low)
+            deciding = asyncio.create_task(WorkflowStore(rival.database).advance([first, second], LIMIT))
+            await until_blocked(connection)
+            free = "select from hyrex.blocked where task_id = $1 for update skip locked"
+            assert await other.fetch(free, high)
+        assert len(await deciding) == 2
+    finally:
+        await other.close()
+
+
+async def test_what_waits_for_a_stripe_has_connections_of_its_own(stage: Stage, connection: Any) -> None:
+    """Rule 42, by the connections themselves: those that wait are none of those for plain statements."""
+    waiting_pids = (
+        "select array_agg(pid) from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    await submit_keyed(stage, keyed())  # which makes the lane
+    async with connection.transaction():
+        await connection.execute("set search_path = hyrex")
+        await connection.execute("select lock_stripes(array[$1::bigint])", hashed("a"))
+        waiting = [asyncio.create_task(submit_keyed(stage, keyed())) for _ in range(20)]
+        await until_blocked(connection, 2)
+        pids = set(await connection.fetchval(waiting_pids))
+        plain = [stage.database.fetch("select pg_backend_pid(), pg_sleep(0.02)") for _ in range(20)]
+        assert not pids & {row[0] for rows in await asyncio.gather(*plain) for row in rows}
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 _END_WAITING = """
