@@ -75,6 +75,21 @@ def test_every_rule_is_cited_by_code_and_by_a_test() -> None:
 UNCITED = {1, 14, 19, 20}
 
 
+def test_every_later_rule_names_tests_that_hold_it() -> None:
+    """By the file in which each test is: one of the same name elsewhere holds something else."""
+    rules, _, held = RULES.read_text().partition("## What holds rules")
+    lines = dict(re.findall(r"^- \*\*(\d+)\.\*\* ((?s:.*?))(?=^- |\Z)", held, re.MULTILINE))
+    assert [*lines] == [number for number in re.findall(r'id="rule-(\d+)"', rules) if int(number) > 20]
+    for number, line in lines.items():
+        named = re.findall(r"`((?:[\w/]+\.py|test_\w+))`", line)
+        assert [name.endswith(".py") for name in named[:1] + named[-1:]] == [True, False], number
+        for name in named:
+            if name.endswith(".py"):
+                text = texts()[f"tests/{name}"]
+            else:
+                assert f"def {name}(" in text, f"rule {number}: {name}"
+
+
 def test_every_decision_that_is_cited_exists() -> None:
     decisions = {path.name[:4] for path in (ROOT / "docs" / "adr").glob("[0-9]*.md")}
     cited = {

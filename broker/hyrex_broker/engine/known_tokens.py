@@ -3,7 +3,7 @@
 The tokens in the database are read every two seconds: those that changed lately, now and then all. A token
 that is not known is looked for once more before it is refused, together with all others that wait: however
 many unknown ones come, no more than ten statements a second are made. While the database is away the last
-decision on a known token stands, and on an unknown one there is none.
+decision on a known token stands, and on an unknown one there is none (rule 40).
 """
 
 import asyncio

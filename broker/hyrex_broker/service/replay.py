@@ -1,4 +1,5 @@
-"""Replays a task: stores a new one like it. Its payload is copied here, so who asks need not see it."""
+"""Replays a task: stores a new one like it (rule 37). Its payload is copied here, so who asks need not see
+it."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence

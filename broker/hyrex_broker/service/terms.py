@@ -61,7 +61,7 @@ class KnownTerms:
 
 def refuse_unknown(message: Message, name: str) -> None:
     """Refuse what a later version may have meant: a broker that does not know a feature must not run the task
-    without it. Raises InvalidField."""
+    without it (rule 22). Raises InvalidField."""
     number = first_unknown(message)
     if number is not None:
         remedy = "this broker does not know it; leave it out, or update the brokers first"

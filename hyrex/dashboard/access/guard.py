@@ -1,7 +1,7 @@
 """The doors around every request: the name of the host, the origin of a POST, the headers of the answer.
 
 A page of another site can have a browser send requests to the dashboard: by a name that it makes point to
-this machine (DNS rebinding), or by a form. Both are refused before anything else is looked at.
+this machine (DNS rebinding, rule 43), or by a form. Both are refused before anything else is looked at.
 """
 
 from collections.abc import Sequence

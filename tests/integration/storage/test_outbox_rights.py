@@ -84,7 +84,8 @@ async def test_whoever_may_call_it_may_do_nothing_else(
 async def test_nothing_of_a_caller_runs_with_the_rights_of_the_function(
     shop: Any, shop_url: str, storage_url: str, outbox_role: str, connection: Any
 ) -> None:
-    """Neither a table of the caller's nor a function, where the caller's search path finds them first."""
+    """Neither a table, a function nor a type of the caller's, where the caller's search path finds them
+    first."""
     await migrate(storage_url, enqueue=EnqueueGrants(owner=outbox_role, caller=role_of(shop_url)))
     await connection.execute(f"create schema theirs authorization {role_of(shop_url)}")
     columns = "id uuid, task text, queue text, payload bytea, options jsonb, run_at timestamptz"
@@ -94,9 +95,14 @@ async def test_nothing_of_a_caller_runs_with_the_rights_of_the_function(
             " grant usage on schema theirs to public; grant all on theirs.ran to public;"
             " create function theirs.octet_length(text) returns integer language plpgsql as"
             " $$ begin insert into theirs.ran values (current_user); return 1; end $$;"
+            " create function theirs.noted(pg_catalog.timestamptz) returns boolean language plpgsql as"
+            " $$ begin insert into theirs.ran values (current_user); return true; end $$;"
+            " create domain pg_temp.timestamptz as pg_catalog.timestamptz check (theirs.noted(value));"
             " grant all on outbox to public; set search_path = pg_temp, theirs, pg_catalog, hyrex"
         )
-        await shop.fetchval("select hyrex.enqueue('work', '{}', 'q', '{\"priority\": 1}')")
+        await shop.fetchval(
+            "select hyrex.enqueue('work', '{}', 'q', '{\"priority\": 1, \"delay_seconds\": 1}')"
+        )
         await shop.fetchval("select hyrex.enqueue_bytes('work', '{}', 'q')")
         assert await shop.fetch("select who from theirs.ran") == []
         assert await connection.fetchval("select count(*) from hyrex.outbox") == 2
