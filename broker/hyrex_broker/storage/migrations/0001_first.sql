@@ -1133,26 +1133,26 @@ set enable_bitmapscan = off
 as $$
 declare
   look bigint;
-  fresh uuid[] := array(
-    select b.task_id from unnest(ids) as i (id)
-    cross join lateral (
-      select task_id from blocked where task_id = i.id and key is null and kind is null limit 1
-    ) b order by 1);
+  fresh uuid[];
+  seated uuid[];
   keys bigint[];
   seats_from bigint[];
   turns_from bigint[];
   held integer[];
   moves record;
 begin
+  fresh := array(
+    select b.task_id from blocked b where b.task_id = any (ids) and b.key is null and b.kind is null order by 1);
+  select array_agg(s.task_id), array_agg(s.key), array_agg(s.seats_from), array_agg(s.turns_from)
+    into seated, keys, seats_from, turns_from
+  from seat s where s.task_id = any (ids);
   select array_agg(k.key), array_agg(k.seats_from), array_agg(k.turns_from) into keys, seats_from, turns_from
   from (
     select f.key, max(f.seats_from) as seats_from, max(f.turns_from) as turns_from
     from (
-      select s.key, s.seats_from, s.turns_from from unnest(ids) as i (id)
-      cross join lateral (select * from seat where seat.task_id = i.id limit 1) s
+      select s.key, s.seats_from, s.turns_from from unnest(keys, seats_from, turns_from) as s (key, seats_from, turns_from)
       union all
-      select b.key, 0, 0 from unnest(ids) as i (id)
-      cross join lateral (select key from blocked where blocked.task_id = i.id and key is not null limit 1) b
+      select b.key, 0, 0 from blocked b where b.task_id = any (ids) and b.key is not null
       union all
       select t.key_hash, 0, 0 from task t
       where t.id = any (fresh) and t.id between fresh[1] and fresh[cardinality(fresh)] and t.key_hash is not null
@@ -1166,8 +1166,11 @@ begin
   if fresh <> '{}' then
     return query select * from enter(fresh, look);
   end if;
-  delete from seat where seat.task_id = any (ids) and seat.key = any (keys)
-    and not exists (select from holding h where h.key = seat.key and h.turn = seat.turn and h.task_id = seat.task_id);
+  -- The stripes of all of these are locked: nobody gives such a task its seat anew meanwhile.
+  delete from seat s where s.task_id = any (seated)
+    and coalesce((select true from lease where lease.task_id = s.task_id limit 1),
+                 (select true from ready where ready.task_id = s.task_id limit 1),
+                 (select true from delayed where delayed.task_id = s.task_id limit 1)) is null;
   -- Of most keys nobody waits for a seat.
   select array_agg(k.key), array_agg(h.held), array_agg(coalesce(h.oldest, look)), array_agg(k.turns_from)
     into keys, held, seats_from, turns_from
