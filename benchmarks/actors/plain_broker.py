@@ -6,21 +6,21 @@ With BENCH_ASSIGN_JOURNAL it appends what each assign took to that file: "millis
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TextIO
 
 from hyrex_broker.__main__ import main
 from hyrex_broker.domain.blocks import TaskBatch
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.batching import StatementSlot
-from hyrex_broker.engine.submit.handoff import Handoff
+from hyrex_broker.engine.submit.handoff import Handoff, Placed, Stores
 from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 
 
 async def hands_nothing_off(
-    self: Handoff, batch: TaskBatch, statement: StatementSlot
-) -> Collection[tuple[LaneId, int]] | None:
-    """In place of Handoff.submit."""
+    self: Handoff, batch: TaskBatch, statement: StatementSlot, store: Stores
+) -> Placed | None:
+    """In place of Handoff.place."""
     return None
 
 
@@ -38,7 +38,7 @@ def note_assigns(journal: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    Handoff.submit = hands_nothing_off  # type: ignore[method-assign]
+    Handoff.place = hands_nothing_off  # type: ignore[method-assign]
     if path := os.environ.get("BENCH_ASSIGN_JOURNAL"):
         with open(path, "a", buffering=1) as file:
             note_assigns(file)

@@ -203,7 +203,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     rooms, dispatcher.clock = Rooms(DepthStore(database)), clock.steady_since
     hasher = KeyHasher(SecretStore(database))
     places = LanesAndRooms(directory, rooms, dispatcher, hasher)
-    keyed = KeyedSubmits(KeyedStore(database), hasher)
+    keyed = KeyedSubmits(KeyedStore(database, slack), hasher, handoff)
     nodes = Nodes(workflows, dispatcher, promoter, config.payload_limit_bytes)
     relay = OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes)
     carrier = _carrier(config, database)

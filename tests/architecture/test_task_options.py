@@ -217,7 +217,15 @@ def test_workers_are_told_every_carried_option() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["submit", "submit_again", "submit_waiting", "submit_debounced", "submit_handing_off", "submit_keyed"],
+    [
+        "submit",
+        "submit_again",
+        "submit_waiting",
+        "submit_debounced",
+        "submit_handing_off",
+        "submit_keyed",
+        "submit_keyed_handing_off",
+    ],
 )
 def test_every_submit_stores_carried_options_in_their_order(name: str) -> None:
     statement = re.sub(r"--.*", "", load("submit")[name])

@@ -17,6 +17,7 @@ from tests.chaos.record import digest
 from tests.faults.doomed import Doomed
 from tests.faults.killed import IN_PLACES, Path
 from tests.faults.killed_bulk import BulkCancel, BulkDismiss, BulkRetry
+from tests.faults.killed_submits import KeyedHandOff
 from tests.faults.killed_workflows import Workflows
 from tests.integration.engine.scheduled import LEAP_DAY, MANY
 from tests.integration.storage.keys import end, follow, keyed, submit_keyed, take
@@ -216,6 +217,7 @@ PATHS: Final[dict[str, type[Path]]] = {
     "the sweep of followed tasks": Sweep,
     "ends and retries by clients": ByClients,
     "ends that a worker reports": ByAWorker,
+    "a hand-off of tasks with keys": KeyedHandOff,
     "a schedule's firing": Firing,
     "workflows": Workflows,
     "a bulk cancel": BulkCancel,

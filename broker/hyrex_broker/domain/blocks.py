@@ -131,6 +131,14 @@ class TaskBatch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def may_wait(self) -> bool:
+        """True if this holds of one of them; see `TaskBlock.may_wait`."""
+        if self.keys and self.keys.count(None) < len(self.keys):
+            return True
+        extras = [each.extras for each in self.terms if each.extras is not None]
+        return any(each.has_times or each.is_outside for each in extras)
+
     def at(self, places: Sequence[int]) -> "TaskBatch":
         """The tasks at these places."""
         return TaskBatch(

@@ -1,4 +1,4 @@
-"""Stores tasks with concurrency keys; see `submit_keyed` (sql/submit.sql)."""
+"""Stores tasks with concurrency keys; see `submit_keyed` and `submit_keyed_handing_off` (sql/submit.sql)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,18 @@ from typing import Final
 from hyrex_broker.domain.blocks import TaskBatch, stretched
 from hyrex_broker.domain.ids import HexId
 from hyrex_broker.domain.model import TaskExtras, TaskId
-from hyrex_broker.storage.columns import integers
+from hyrex_broker.storage.assign import Plan
+from hyrex_broker.storage.columns import integers, shared
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.statements import load
-from hyrex_broker.storage.submit import is_repetition, task_columns, waiting_columns
+from hyrex_broker.storage.submit import (
+    HandedOff,
+    is_repetition,
+    slot_columns,
+    task_columns,
+    waiting_columns,
+)
 
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
@@ -42,11 +49,25 @@ class Admitted:
 
 
 class KeyedStore:
-    """The statement `submit_keyed` of `submit.sql`."""
+    """The statements of `submit.sql` for tasks with concurrency keys."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, slack_ms: int) -> None:
+        """`slack_ms`: what a lease has beyond its run's timeout."""
         self._database = database
         self.counters = database.counters
+        self._slack_ms = slack_ms
+
+    async def submit_handing_off(
+        self, batch: TaskBatch, hashes: Sequence[int], plan: Plan, slots: Sequence[int | None]
+    ) -> HandedOff | None:
+        """Store tasks that may run at once, and lease those that have a seat to the plan's slots: see
+        `SubmitStore.submit_handing_off` and `submit`. None: nothing was done, since another has locked their
+        keys for longer than a moment."""
+        columns = (*task_columns(batch), *slot_columns(plan, slots), self._slack_ms)
+        ((closed, stored_at, admissions, holders),) = await self._database.fetch_apart(
+            _SQL["submit_keyed_handing_off"], *columns, *_key_columns(batch, hashes)
+        )
+        return None if admissions is None else HandedOff(closed, stored_at, admissions, holders)
 
     async def submit(self, batch: TaskBatch, hashes: Sequence[int]) -> dict[HexId, Admitted]:
         """Store tasks in the order of their ids, which are unique; each has a concurrency key, and its hash.
@@ -73,12 +94,11 @@ class KeyedStore:
 
 def _key_columns(batch: TaskBatch, hashes: Sequence[int]) -> tuple[object, ...]:
     count = len(batch)
-    extras = [each.extras or _NONE for each in stretched(batch.terms, count)]
+    extras = [each.extras or _NONE for each in batch.terms]
+    refusing = [each.refuses_to_wait for each in extras]
     return (
         stretched(batch.concurrency_keys, count),
         integers(hashes),
-        [each.max_per_key for each in extras],
-        [each.refuses_to_wait for each in extras],
-        None,
-        None,
+        shared([each.max_per_key for each in extras]),
+        stretched(refusing, count) if any(refusing) else None,
     )

@@ -23,6 +23,8 @@ Value = TypeVar("Value")
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
 _UNIQUE_VIOLATION: Final = "23505"
+SEATED: Final = 1
+"""What `admit` answers for a task with a concurrency key that may be leased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,16 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """The lanes of which no task was leased (see `submit_handing_off`), and the database's time."""
+    """The lanes of which no task was leased (see `submit_handing_off`), and the database's time.
+
+    Of tasks with concurrency keys, in their order: what became of each, and who holds the keys of those that
+    were refused.
+    """
 
     closed: Collection[LaneId]
     stored_at: datetime
+    admissions: Sequence[int] | None = None
+    holders: Sequence[TaskId | None] | None = None
 
 
 class SubmitStore:
@@ -86,7 +94,7 @@ class SubmitStore:
         Raises StatementRefused: where `is_repetition`, some were stored before.
         """
         ((closed, stored_at),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *task_columns(batch), *_slot_columns(plan, slots), self._slack_ms
+            _SQL["submit_handing_off"], *task_columns(batch), *slot_columns(plan, slots), self._slack_ms
         )
         return HandedOff(closed, stored_at)
 
@@ -153,7 +161,8 @@ def each_or_none(values: Sequence[Value], count: int) -> Sequence[Value] | None:
     return None if values.count(None) == len(values) else stretched(values, count)
 
 
-def _slot_columns(plan: Plan, slots: Sequence[int | None]) -> tuple[object, ...]:
+def slot_columns(plan: Plan, slots: Sequence[int | None]) -> tuple[object, ...]:
+    """The parameters $17..$25 of submits that hand off."""
     sessions = sorted(plan.generations)
     return (
         sessions,

@@ -4,10 +4,13 @@ import itertools
 import time
 from typing import Any
 
+from hyrex_broker.domain.blocks import stretched
 from hyrex_broker.domain.ids import task_id
 from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId
 from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.keyed import Admitted, KeyedStore, Placing
+from hyrex_broker.storage.sessions import Opened
+from hyrex_broker.storage.submit import HandedOff
 from tests.integration.storage.stage import NewTask, Stage, make_id, new_task
 from tests.support.assigned import AssignedRun
 
@@ -30,11 +33,18 @@ def hashed(key: str) -> int:
 async def submit_keyed(stage: Stage, *tasks: NewTask) -> dict[TaskId, Admitted]:
     """Store tasks with keys, and what became of them."""
     batch = await stage.batch(tasks)
-    hashes = [hashed(key or "") for key in batch.concurrency_keys] * (
-        len(batch) if len(batch.concurrency_keys) == 1 else 1
-    )
-    found = await KeyedStore(stage.database).submit(batch, hashes)
+    hashes = [hashed(key or "") for key in stretched(batch.concurrency_keys, len(batch))]
+    found = await KeyedStore(stage.database, 0).submit(batch, hashes)
     return {task_id(digits): admitted for digits, admitted in found.items()}
+
+
+async def hand_off(stage: Stage, opened: Opened, *tasks: NewTask) -> HandedOff | None:
+    """Store tasks with keys, with a slot of this session for each; None: a stripe was held."""
+    batch = await stage.batch(tasks)
+    plan = stage.plan(opened, batch.lanes[0], len(tasks))
+    hashes = [hashed(key or "") for key in stretched(batch.concurrency_keys, len(batch))]
+    store = KeyedStore(stage.database, 0)
+    return await store.submit_handing_off(batch, hashes, plan, range(len(tasks)))
 
 
 async def admissions(stage: Stage, *tasks: NewTask) -> list[Placing]:

@@ -22,6 +22,8 @@ HOT = [
     ("submit", "submit_again"),
     ("submit", "submit_waiting"),
     ("submit", "submit_handing_off"),
+    ("submit", "submit_keyed"),
+    ("submit", "submit_keyed_handing_off"),
     ("submit", "classify"),
     ("assign", "assign"),
     ("assign", "lanes_with_work"),

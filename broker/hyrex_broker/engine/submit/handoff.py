@@ -3,7 +3,8 @@ and go to their workers from memory."""
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, pairwise, repeat
 from typing import Final, TypeVar, cast
@@ -19,13 +20,23 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
 from hyrex_broker.storage.sqlstates import StatementRefused
-from hyrex_broker.storage.submit import SubmitStore, is_repetition
+from hyrex_broker.storage.submit import SEATED, HandedOff, SubmitStore, is_repetition
 
 Value = TypeVar("Value")
+Stores = Callable[[TaskBatch, Plan, Sequence[int | None]], Awaitable[HandedOff | None]]
+"""Stores a batch and leases it to slots (see `SubmitStore.submit_handing_off`); None: nothing was done."""
 
 _LARGE_BATCH: Final = 100
 _LONGEST_WAIT_S: Final = 0.1
 """What a batch of a thousand waits at 10,000 runs a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a statement made of a batch, and lane and rank of what is ready."""
+
+    handed: HandedOff
+    ready: Collection[tuple[LaneId, int]]
 
 
 class Handoff:
@@ -47,6 +58,11 @@ class Handoff:
 
         Returns lane and rank of what is ready.
         """
+        placed = await self.place(batch, statement, self._store.submit_handing_off)
+        return None if placed is None else placed.ready
+
+    async def place(self, batch: TaskBatch, statement: StatementSlot, store: Stores) -> Placed | None:
+        """The same by another statement, which may decide that some of the tasks are not to run yet."""
         counts = Counter(batch.lanes) if len(batch.lanes) > 1 else {batch.lanes[0]: len(batch)}
         quotas = await self._quotas(counts)
         if not quotas or self._placer.has_unresolved:
@@ -54,9 +70,11 @@ class Handoff:
         try:
             with self._placer.plan(quotas) as plan:
                 slots = _slots(batch, quotas)
-                handed = await self._store.submit_handing_off(batch, plan, slots)
+                handed = await store(batch, plan, slots)
+                if handed is None:
+                    return None
                 await statement.pass_on()
-                slots = _leased(batch, slots, handed.closed)
+                slots = _leased(batch, slots, handed)
                 blocks = self._blocks(batch, plan, slots, handed.stored_at)
                 self._placer.push(plan, blocks)
         except StatementRefused as error:
@@ -67,10 +85,7 @@ class Handoff:
             self._counters.handed(block.lane, len(block))
         lanes = {block.lane for block in blocks}
         self._dispatcher.mark_lanes_empty([each for each in quotas if each.lane in lanes], handed.stored_at)
-        if None not in slots:
-            return ()
-        pairs = stretched([(lane, terms.rank) for lane, terms in pairs_of(batch)], len(batch))
-        return {pair for pair, slot in zip(pairs, slots, strict=True) if slot is None}
+        return Placed(handed, _ready(batch, slots, handed.admissions) if None in slots else ())
 
     async def _quotas(self, counts: Mapping[LaneId, int]) -> list[LaneQuota]:
         """Reserve slots for these tasks. If there are too few for a large batch, wait a moment for leases to
@@ -149,14 +164,28 @@ def _slots(batch: TaskBatch, quotas: Sequence[LaneQuota]) -> Sequence[int | None
     return slots
 
 
-def _leased(
-    batch: TaskBatch, slots: Sequence[int | None], closed: Collection[LaneId]
-) -> Sequence[int | None]:
-    """The slots but for those of lanes of which nothing was leased."""
+def _leased(batch: TaskBatch, slots: Sequence[int | None], handed: HandedOff) -> Sequence[int | None]:
+    """The slots but for those of lanes of which nothing was leased, and of tasks that have no seat."""
+    admissions, closed = handed.admissions, handed.closed
+    if admissions is not None and admissions.count(SEATED) < len(admissions):
+        slots = [slot if each == SEATED else None for slot, each in zip(slots, admissions, strict=True)]
     if not closed:
         return slots
     lanes = stretched(batch.lanes, len(batch))
     return [None if lane in closed else slot for lane, slot in zip(lanes, slots, strict=True)]
+
+
+def _ready(
+    batch: TaskBatch, slots: Sequence[int | None], admissions: Sequence[int] | None
+) -> set[tuple[LaneId, int]]:
+    """Lane and rank of what was not leased, and is ready."""
+    count = len(batch)
+    pairs = stretched([(lane, terms.rank) for lane, terms in pairs_of(batch)], count)
+    return {
+        pair
+        for pair, slot, admission in zip(pairs, slots, admissions or [SEATED] * count, strict=True)
+        if slot is None and admission == SEATED
+    }
 
 
 def _digits(task_ids: Sequence[TaskId | None]) -> list[HexId | None]:

@@ -37,7 +37,6 @@ from hyrex_broker.engine.submit.parts import BlockPart, by_lane, lane_of, parted
 from hyrex_broker.engine.submit.rooms import Rooms
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.debounce import DebounceStore
-from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.lanes import LaneKey
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore
@@ -218,15 +217,12 @@ class Intake:
         refused: dict[HexId, Answer] = {}
 
         async def store(batch: TaskBatch) -> Collection[HexId]:
-            stored, busy = await self._keyed_store.submit(batch)
-            await statement.pass_on()
-            refused.update(busy)
-            admissions = {admitted.admission for admitted in stored.values()}
-            if Placing.READY in admissions:
-                self._wake({(lane, terms.rank) for lane, terms in pairs_of(batch)})
-            if Placing.LATER in admissions:
+            done = await self._keyed_store.submit(batch, statement)
+            refused.update(done.refused)
+            self._wake(done.ready)
+            if done.has_later:
                 self._promoter.expect()
-            return stored
+            return done.stored
 
         return await self._store_all(blocks, store, refused)
 

@@ -1284,12 +1284,28 @@ create aggregate admit_in_turn(held integer, most integer, refuses boolean, wait
   sfunc = admit_next, stype = integer[], initcond = '{0,0,0}'
 );
 
--- Admits tasks that are about to be stored (arrays in id order): into `ready` with a seat where their key has one free and
--- nobody waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 ready,
--- 2 blocked, 3 refused, and for what is refused who has a seat. Locks stripes in order.
+-- Locks the stripes of keys as `lock_stripes` does, unless one of them is held for longer than a moment.
+create function try_stripes(keys bigint[]) returns boolean
+language plpgsql
+set search_path from current
+set lock_timeout = '50ms'
+as $$
+begin
+  perform lock_stripes(keys);
+  return true;
+exception when lock_not_available then
+  return false;
+end
+$$;
+
+-- Admits tasks that are about to be stored (arrays in id order): with a seat where their key has one free and nobody
+-- waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 it has a seat and is the
+-- caller's to make ready or to lease, 2 blocked, 3 refused, and if any is refused who has its seat. Lanes, ranks and maxima
+-- are of one entry if all share it; `refusing` is null if none does.
+-- Locks stripes in order. If it is not `patient`, and one of them is held for longer than a moment, it admits nothing, and
+-- its answers are null: whoever keeps slots for tasks must not do so for as long as that (rule 42).
 create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
-                      seats_from bigint[], turns_from bigint[])
-returns table (admissions smallint[], holders uuid[])
+                      patient boolean, out admissions smallint[], out holders uuid[])
 language plpgsql
 set search_path from current
 -- A plan made while the tables are small would read all of them when they are large.
@@ -1299,46 +1315,47 @@ as $$
 declare
   look bigint;
 begin
-  perform lock_stripes(keys);
+  if patient then
+    perform lock_stripes(keys);
+  elsif not try_stripes(keys) then
+    return;
+  end if;
   look := nextval('look');
-  with item as materialized (
-    select i.*, row_number() over (partition by i.key order by i.place) as nth
-    from unnest(ids, lanes, ranks, keys, mosts, refusing, seats_from, turns_from) with ordinality
-      as i (id, lane, rank, key, most, refuses, seats_from, turns_from, place)
-  ), judged as materialized (
-    select of_key.*,
-           (admit_in_turn(held, most, refuses, waits) over (partition by key order by nth))[3]::smallint as admission
+  with known as materialized (
+    -- What is known of a key stands with its first task.
+    select i.id, i.lane, i.rank, i.key, coalesce(i.most, mosts[1]) as most, i.refuses, i.place, i.nth,
+           first_value(k.held) over each_key as held, first_value(k.oldest) over each_key as oldest,
+           first_value(k.waits) over each_key as waits
     from (
-      -- What is known of a key stands with its first task.
-      select i.*, first_value(k.held) over each_key as held, first_value(k.oldest) over each_key as oldest,
-             first_value(k.waits) over each_key as waits
-      from item i
-      left join lateral (
-        select count(*)::integer as held, min(turn) as oldest,
-               exists (select from blocked where blocked.key = i.key and blocked.turn >= coalesce(i.turns_from, 0)) as waits
-        from holding where holding.key = i.key and holding.turn >= coalesce(i.seats_from, 0)
-      ) k on i.nth = 1
-      window each_key as (partition by i.key order by i.nth)
-    ) of_key
+      select u.*, row_number() over (partition by u.key order by u.place) as nth
+      from unnest(ids, lanes, ranks, keys, mosts, refusing) with ordinality as u (id, lane, rank, key, most, refuses, place)
+    ) i
+    left join lateral (
+      select count(*)::integer as held, min(turn) as oldest,
+             exists (select from blocked where blocked.key = i.key) as waits
+      from holding where holding.key = i.key
+    ) k on i.nth = 1
+    window each_key as (partition by i.key order by i.place)
+  ), judged as materialized (
+    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.place, k.nth,
+           case when not k.waits and bool_and(k.held + k.nth <= k.most) over (partition by k.key order by k.place) then 1
+             else 2 end::smallint as admission
+    from known k where refusing is null
+    union all
+    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.place, k.nth,
+           (admit_in_turn(k.held, k.most, k.refuses, k.waits) over (partition by k.key order by k.place))[3]::smallint
+    from known k where refusing is not null
   ), seated as (
     insert into seat (task_id, key, turn, seats_from, turns_from)
     select j.id, j.key, look, coalesce(j.oldest, look), look from judged j where admission = 1 order by j.id
-  ), queued as (
-    insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-    select j.id, j.lane, j.rank, now(), 0, 0, 0, 0, false from judged j where admission = 1 order by j.id
   ), waiting as (
     insert into blocked (task_id, lane, rank, key, most, turn, run_number, attempt_number, redeliveries, releases, alone)
     -- Each has a turn of its own: a mark among equal ones would be none. The next look is later than the last of them.
-    select j.id, j.lane, j.rank, j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
+    select j.id, coalesce(j.lane, lanes[1]), coalesce(j.rank, ranks[1]), j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
     from judged j where admission = 2 order by j.id
   )
-  select array_agg(j.admission order by j.place),
-         array_agg(case when j.admission = 3 then coalesce(
-           (select h.task_id from holding h where h.key = j.key order by h.turn limit 1),
-           (select b.task_id from blocked b where b.key = j.key order by b.turn, b.task_id limit 1)) end order by j.place)
-    into admissions, holders
-  from judged j;
-  if 3 = any (admissions) then
+  select array_agg(j.admission order by j.place) into admissions from judged j;
+  if refusing is not null and 3 = any (admissions) then
     if exists (
       select from unnest(ids, admissions) as i (id, admission)
       where i.admission = 3 and (select true from task where task.id = i.id limit 1)
@@ -1346,11 +1363,17 @@ begin
       -- Stored by another statement while this one waited: it would be refused for its own seat.
       raise unique_violation using message = 'a task that would be refused is stored already';
     end if;
+    holders := array(
+      select case when i.admission = 3 then coalesce(
+        (select h.task_id from holding h where h.key = i.key order by h.turn limit 1),
+        -- Of this batch: the caller has not placed it yet.
+        (select s.task_id from seat s where s.key = i.key and s.turn = look order by s.task_id limit 1),
+        (select b.task_id from blocked b where b.key = i.key order by b.turn, b.task_id limit 1)) end
+      from unnest(keys, admissions) with ordinality as i (key, admission, place) order by i.place);
     -- They are not stored: a later task may have their idempotency keys.
     delete from idempotency where idempotency.task_id = any (array(
       select i.id from unnest(ids, admissions) as i (id, admission) where i.admission = 3));
   end if;
-  return next;
 end
 $$;
 

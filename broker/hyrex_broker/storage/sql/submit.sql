@@ -118,8 +118,8 @@ select replace(id::text, '-', ''), due > now() or kind is not null as waits from
 -- Stores tasks with concurrency keys, some with delays, run times or idempotency keys: those that may run at once are
 -- admitted or wait for a seat of their key; see `admit` (migrations/0001_first.sql), which waits for the stripes of the
 -- keys. So they have statements of their own.
--- $1..$21 as in `submit_waiting`; $22 concurrency_key, $23 key_hash, $24 max_per_key, $25 whether it refuses to wait,
--- $26, $27 the marks `seats_from` and `turns_from` of its key or null.
+-- $1..$21 as in `submit_waiting`; $22 concurrency_key, $23 key_hash (an array as text), $24 max_per_key (of one entry if all
+-- share it), $25 whether it refuses to wait (null: none does).
 -- Returns each task that was not stored before, and what became of it: 1 ready, 2 blocked, 3 refused (not stored; with
 -- a task that holds the key), null: it waits for its time. Fails (23505) if another stores one of them meanwhile.
 with item as materialized (
@@ -129,16 +129,16 @@ with item as materialized (
          t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
          greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at,
-         t.concurrency_key, t.key_hash, t.max_per_key, t.refuses, t.seats_from, t.turns_from
+         t.concurrency_key, t.key_hash, coalesce(t.max_per_key, ($24::integer[])[1]) as max_per_key, t.refuses
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
               $17::bigint[], $18::timestamptz[], $19::text[], $20::text[],
               $21::bigint[],
-              $22::text[], ($23::text)::bigint[], $24::integer[], $25::boolean[], $26::bigint[], $27::bigint[])
+              $22::text[], ($23::text)::bigint[], $24::integer[], $25::boolean[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
-          concurrency_key, key_hash, max_per_key, refuses, seats_from, turns_from)
+          concurrency_key, key_hash, max_per_key, refuses)
 ), freed as (
   -- As in `submit_waiting`.
   delete from idempotency where ctid = any (array(
@@ -171,14 +171,14 @@ with item as materialized (
   from (
     select array_agg(id order by id) as ids, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
            array_agg(key_hash order by id) as keys, array_agg(max_per_key order by id) as mosts,
-           array_agg(refuses order by id) as refusing, array_agg(seats_from order by id) as seats_from,
-           array_agg(turns_from order by id) as turns_from
+           case when $25::boolean[] is not null then array_agg(refuses order by id) end as refusing
     from wanted where now
   ) w
-  cross join lateral admit(w.ids, w.lanes, w.ranks, w.keys, w.mosts, w.refusing, w.seats_from, w.turns_from) a
+  cross join lateral admit(w.ids, w.lanes, w.ranks, w.keys, w.mosts, w.refusing, true) a
 ), judged as materialized (
-  select w.*, case when w.now then d.admissions[w.place] end as admission, case when w.now then d.holders[w.place] end as holder
-  from wanted w cross join decided d
+  select w.*, case when w.admission = 3 then d.holders[w.place] end as holder
+  from (select w.*, case when w.now then d.admissions[w.place] end as admission from wanted w cross join decided d) w
+  cross join decided d
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at,
@@ -187,6 +187,9 @@ with item as materialized (
          idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at,
          concurrency_key, key_hash, max_per_key
   from judged where admission is distinct from 3 order by id
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from judged where admission = 1 order by id
 ), waiting as (
   insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, due, 0, 0, 0, 0, false from judged where not now order by id
@@ -288,6 +291,84 @@ with mine as materialized (
     and (token is null or lane = any (array(select lane from closed)))
 )
 select array(select lane from closed) as closed, now() as stored_at
+
+-- name: submit_keyed_handing_off
+-- `submit_handing_off` for tasks with concurrency keys that may all run at once: those that have a seat become leases or
+-- are ready, the others wait in `blocked` or are refused; see `admit` (migrations/0001_first.sql). If one of the keys' stripes
+-- is held for longer than a moment, nothing is done: the slots are not kept for as long as that.
+-- Returns what `submit_handing_off` does, and what became of each task (null: nothing was done): 1 leased or ready,
+-- 2 blocked, 3 refused (not stored), with who holds the keys of those. Fails as `submit` does (23505).
+-- $1..$26 as in `submit_handing_off`; $27 concurrency_key, $28 key_hash (an array as text), $29 max_per_key (of one
+-- entry if all share it), $30 whether it refuses to wait (null: none does).
+with mine as materialized (
+  select w.id
+  from unnest($17::bigint[], $18::bigint[]) as s (id, generation)
+  cross join lateral (
+    select id from worker_session
+    where worker_session.id = s.id and owner = $20 and worker_session.generation = s.generation
+      and ended_at is null
+    for key share
+  ) w
+), closed as materialized (
+  select q.lane
+  from unnest($21::integer[]) with ordinality as q (lane, place)
+  where (select count(*) from mine) < cardinality($17::bigint[])
+    or coalesce((select l.limited from lane l where l.id = q.lane), true)
+    or exists (
+      select from generate_series(0, 9) as each (rank)
+      cross join lateral (
+        select from ready r
+        where r.lane = q.lane and r.rank = each.rank
+          and r.arrival >= coalesce(($22::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1],
+                                    ($22::timestamptz[])[1])
+        limit 1
+      ) waiting)
+), decided as materialized (
+  select admissions, holders
+  from admit(($1::text)::uuid[], $2::integer[], $3::smallint[], ($28::text)::bigint[], $29::integer[], $30::boolean[], false)
+), stored as (
+  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+                    content_type, codec, headers, labels, trace_context, fair_key, concurrency_key, key_hash, max_per_key)
+  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
+         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+         content_type, codec, headers, labels, trace_context, fair_key, concurrency_key, key_hash,
+         coalesce(max_per_key, ($29::integer[])[1])
+  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
+              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
+              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
+              $27::text[], ($28::text)::bigint[], $29::integer[], (select admissions from decided))
+    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
+          content_type, codec, headers, labels, trace_context, fair_key, concurrency_key, key_hash, max_per_key, admission)
+  where admission in (1, 2)
+), leased as (
+  insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
+                     run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, token, ($17::bigint[])[session], ($19::bigint[])[session], now(),
+         now() + (timeout_ms + $26::bigint) * interval '1 millisecond', 0, 0, 0, 0, false
+  from (
+    select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
+           t.timeout_ms, t.token, coalesce(t.session, one.session) as session
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $5::bigint[], ($23::text)::bigint[],
+                ($24::text)::integer[], (select admissions from decided))
+      as t (id, lane, rank, timeout_ms, token, session, admission)
+    cross join (select (($24::text)::integer[])[1] as session offset 0) one
+    where t.admission = 1
+  ) t
+  where token is not null and lane <> all (array(select lane from closed))
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false
+  from (
+    select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank, t.token
+    from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], ($23::text)::bigint[], (select admissions from decided))
+      as t (id, lane, rank, token, admission)
+    where t.admission = 1
+  ) t
+  -- Mostly there is none: known before any task is looked at.
+  where ($25::boolean or (select true from closed limit 1))
+    and (token is null or lane = any (array(select lane from closed)))
+)
+select array(select lane from closed) as closed, now() as stored_at, admissions, holders::text[] from decided
 
 -- name: submit_debounced
 -- Stores tasks with debounce keys, or moves the tasks that wait for these keys. Returns a row for each that was stored,
