@@ -1378,9 +1378,10 @@ end
 $$;
 
 -- What the ends before these nodes and roots say, edge by edge: for each, in their order, how many of them were bad for it,
--- how many bytes of results it is given, and the names of the first bad ones. `upstream_ids` are all tasks before them, with
--- their last outcomes, the causes of these and the sizes of results.
-create function ends_before(waiters uuid[], upstream_ids uuid[], outcomes smallint[], causes smallint[], sizes integer[])
+-- how many bytes of results it is given, and the names of the first bad ones. `upstream_ids` are all tasks before them, in
+-- order, `ended_ids` those that have an end, with their last outcomes, the causes of these and the sizes of results.
+create function ends_before(waiters uuid[], upstream_ids uuid[], ended_ids uuid[], outcomes smallint[], causes smallint[],
+                            sizes integer[])
 returns table (bad bigint, bytes bigint, names text)
 language plpgsql stable
 set search_path from current
@@ -1405,7 +1406,7 @@ begin
            case when r.cause = 4 then 'skipped'
              else (array['completed', 'failed', 'timed out', 'cancelled', 'lost', 'lost'])[r.outcome - 1] end as word
     from edges e
-    left join unnest(upstream_ids, outcomes, causes, sizes) as r (id, outcome, cause, size) on r.id = e.id
+    left join unnest(ended_ids, outcomes, causes, sizes) as r (id, outcome, cause, size) on r.id = e.id
   ), counted as (
     select m.waits, count(*) filter (where m.is_bad) as bad, coalesce(sum(m.size) filter (where m.bound), 0) as bytes
     from met m group by m.waits
@@ -1450,6 +1451,7 @@ declare
   due uuid[];
   stopped uuid[];
   upstream_ids uuid[];
+  ended_ids uuid[];
   outcomes smallint[];
   causes smallint[];
   sizes integer[];
@@ -1477,9 +1479,9 @@ begin
       where t.id = any (waiting) and t.id between waiting[1] and waiting[cardinality(waiting)]
       group by t.upstreams
     ) g
-    -- As `waits_for_any` says, without a call for each.
-    where (select true from unnest(g.upstreams) as u (id)
-           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
+    -- The first ones are most likely to live: of most lists no more is looked at.
+    where (select true from live where live.task_id = any (g.upstreams[1:4]) limit 1) is null
+      and (cardinality(g.upstreams) <= 4 or (select true from live where live.task_id = any (g.upstreams) limit 1) is null)
     order by 1);
   stopped := array(
     select b.task_id from blocked b
@@ -1504,8 +1506,7 @@ begin
       where t.id = any (due) and t.id between due[1] and due[cardinality(due)]
       group by t.upstreams
     ) g
-    where (select true from unnest(g.upstreams) as u (id)
-           where (select true from live where live.task_id = u.id limit 1) limit 1) is null
+    where (select true from live where live.task_id = any (g.upstreams) limit 1) is null
   )
   select array(select unnest(d.waiters) from dead d order by 1), array(select distinct unnest(d.upstreams) from dead d order by 1),
          (select bool_or(d.by_edge) from dead d)
@@ -1513,18 +1514,20 @@ begin
   if due = '{}' then
     return;
   end if;
-  select array_agg(r.outcome order by u.place), array_agg(r.cause order by u.place), array_agg(r.size order by u.place)
-    into outcomes, causes, sizes
-  from unnest(upstream_ids) with ordinality as u (id, place)
-  left join lateral (
-    select task_run.outcome, task_run.cause, octet_length(task_run.result) as size from task_run
-    where task_run.task_id = u.id
+  select array_agg(r.task_id order by r.task_id), array_agg(r.outcome order by r.task_id),
+         array_agg(r.cause order by r.task_id), array_agg(r.size order by r.task_id)
+    into ended_ids, outcomes, causes, sizes
+  from (
+    select distinct on (task_run.task_id) task_run.task_id, task_run.outcome, task_run.cause,
+           octet_length(task_run.result) as size
+    from task_run
+    where task_run.task_id = any (upstream_ids)
       and task_run.task_id between upstream_ids[1] and upstream_ids[cardinality(upstream_ids)]
-    order by run_number desc limit 1
-  ) r on true;
-  if by_edge or not coalesce(2 = all (outcomes), false) then
+    order by task_run.task_id, task_run.run_number desc
+  ) r;
+  if by_edge or ended_ids is distinct from upstream_ids or not 2 = all (outcomes) then
     select array_agg(e.bad), array_agg(e.bytes), array_agg(e.names) into bad_ends, bytes_given, bad_names
-    from ends_before(due, upstream_ids, outcomes, causes, sizes) e;
+    from ends_before(due, upstream_ids, ended_ids, outcomes, causes, sizes) e;
   end if;
   return query
   with judged as materialized (
