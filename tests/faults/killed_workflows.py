@@ -36,6 +36,7 @@ class Workflows(Path):
         "Follower._sweep: workflows.due",
         "workflows.retry",
         "cancel.cancel_blocked",
+        "Nodes.run: workflows.given_up",
         "Nodes.run: cancel.cancel",
     )
     sometimes = ("Nodes.run: cancel.cancel_blocked",)

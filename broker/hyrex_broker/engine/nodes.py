@@ -88,7 +88,10 @@ class Nodes:
             while self._given_up:
                 portion = list(islice(self._given_up, _CANCELLED_TOGETHER))
                 try:
-                    await self.cancel(portion, _REASON)
+                    # Since it was decided, another broker may have cancelled them, and a retry put them back.
+                    still = await self._store.given_up(portion)
+                    if still:
+                        await self.cancel(still, _REASON)
                 except StorageUnavailable as error:
                     log.debug("nodes are cancelled later", extra={"error": str(error)})
                     await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)

@@ -69,6 +69,11 @@ class WorkflowStore:
             [TaskId(str(row["id"])) for row in found], None if last is None else TaskId(str(last))
         )
 
+    async def given_up(self, task_ids: Sequence[TaskId]) -> list[TaskId]:
+        """Those of these nodes whose workflow is to be stopped, by what is so now."""
+        rows = await self._database.fetch(_SQL["given_up"], sorted(task_ids))
+        return [TaskId(str(row["decided"])) for row in rows]
+
     async def runs_of(
         self, task_ids: Sequence[HexId], most_bytes: int, most_bound: int
     ) -> tuple[dict[HexId, NodeRun], int]:

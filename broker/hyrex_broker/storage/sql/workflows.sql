@@ -80,6 +80,14 @@ where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[
   and (not waits_for_any(t.upstreams) or t.workflow ? 'fail_fast'
        or (select true from blocked where blocked.task_id = t.id and cancel_at is not null limit 1))
 
+-- name: given_up
+-- Those of these nodes that are to be cancelled with their workflow, by what is so now. $1 ids in order.
+select g.decided from given_up(array(
+  select distinct t.parent_id from task t
+  where t.id = any ($1::uuid[]) and t.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] order by 1
+)) g
+where g.decided = any ($1::uuid[])
+
 -- name: nodes
 -- Tasks that are nodes, their roots, what they are called, and whether they are given results. $1 ids in order, as in
 -- `tasks` (reads.sql).
