@@ -73,6 +73,7 @@ async def submit(connection: Any, lane: Lane, ids: Sequence[str]) -> None:
     await connection.fetch(
         SUBMIT, columns.ids(ids), [lane.lane], [RANK], [0], [], [], columns.integers([1] * count),
         [PAYLOAD] * count, [], [], [], [], "{}", "{}", [], [],
+        [lane.lane],
     )  # fmt: skip
 
 

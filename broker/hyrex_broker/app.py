@@ -187,6 +187,8 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     session_store, report_store = SessionStore(database, lease), ReportStore(database, slack)
     directory = Directory(LaneStore(database))
     database.counters.heads = directory.families.heads
+    directory.needed.append(lambda: database.counters.lanes)
+    database.on_closed_lanes = directory.close_all
     sessions = Sessions(session_store, directory, broker_id)
     assigns, submits = AssignStore(database, slack), SubmitStore(database, slack)
     workflows = WorkflowStore(database)

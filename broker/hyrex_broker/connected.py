@@ -31,6 +31,7 @@ def connect(engine: Engine, database: Database) -> None:
             engine.sweeper.distrust()
 
     database.on_missing_partition = engine.retention.hurry
+    engine.retention.on_round = engine.directory.forget_gone
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
     engine.directory.gate = engine.schedules.later.gate = engine.presence.gate

@@ -64,6 +64,11 @@ class Counters:
         """What was stored of tasks and of ends of runs."""
         return Acknowledged(sum(self.submitted.values()), sum(self.runs.values()))
 
+    @property
+    def lanes(self) -> frozenset[LaneId]:
+        """Those that are counted by themselves: their names are shown as long as this broker runs."""
+        return frozenset(self._lanes)
+
     def stored(self, lanes: Mapping[LaneId, int]) -> None:
         """Count submitted tasks, by lane."""
         for lane, count in lanes.items():

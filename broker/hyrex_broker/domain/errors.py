@@ -28,6 +28,7 @@ BrokerError
 ├── FeatureNotReady         a broker of an earlier version is there, which does not know it
 ├── KeyAtMaximum                 a concurrency key has its maximum, and the task was not to wait
 ├── StorageUnavailable      the database did not answer in time; safe to repeat
+│   └── LanesClosed             nothing was stored: a lane has to be interned again
 ├── CellAway                behind a gateway: a cell did not answer, or has no room; safe to repeat
 ├── SpansCells              asked of a gateway, and about more than one cell
 ├── SchemaOutOfRange        the database's schema is too old or too new for this broker
@@ -288,6 +289,11 @@ class StorageUnavailable(BrokerError):
         self.conflict = conflict
         self.timed_out = timed_out
         self.lasts = lasts
+
+
+class LanesClosed(StorageUnavailable):
+    """A statement named a lane in which nobody has stored tasks for long, so nothing was stored. It is
+    interned again at the next attempt."""
 
 
 class SchemaOutOfRange(BrokerError):

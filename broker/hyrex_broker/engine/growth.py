@@ -1,11 +1,11 @@
-"""Limits how fast a cluster gets new names: queues and lanes are kept for ever, and any client can make
+"""Limits how fast a cluster gets new names: queues and lanes are kept for weeks, and any client can make
 some."""
 
 import time
 from typing import Final
 
 AT_ONCE: Final = 100_000
-"""How many new names a broker makes without a pause; each takes 1 KB of memory as long as it runs."""
+"""How many new names a broker makes without a pause; each takes 1 KB of memory until it is forgotten."""
 PER_S: Final = 1.0
 
 

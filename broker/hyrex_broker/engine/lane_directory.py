@@ -6,7 +6,10 @@ ensured by the database: an assign locks the limits of a lane before it reads th
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
 from hyrex_broker.domain.features import Feature, FeatureGate
@@ -17,6 +20,11 @@ from hyrex_broker.engine.lane_families import LaneFamilies
 from hyrex_broker.storage.lanes import Definition, Lane, LaneKey, LaneName, LaneStore, Limit
 
 log = logging.getLogger(__name__)
+
+_CLOSED_BELOW_S: Final = 43_200.0
+"""A lane that may be used for less is interned again: statements that are late and clocks that drift have
+that time. A broker that was stopped for longer is told by the database (`LanesClosed`)."""
+_GONE_PORTION: Final = 10_000
 
 
 class Directory:
@@ -29,6 +37,10 @@ class Directory:
     def __init__(self, store: LaneStore) -> None:
         self._store = store
         self._ids: dict[tuple[str, str, bool, int], LaneId] = {}
+        """Those in which tasks may be stored: others are interned again first, and so renewed."""
+        self._closing: list[tuple[float, LaneKey]] = []
+        """A heap of when each of them is to be interned again."""
+        self._heads: dict[tuple[str, str], LaneId] = {}
         self._plain: set[LaneId] = set()
         self._limits: dict[tuple[str, str], Limit] = {}
         self._members: dict[tuple[str, str], list[LaneId]] = {}
@@ -46,6 +58,10 @@ class Directory:
         """The most tasks that may wait in a queue, of those that have a maximum."""
         self.on_new_lanes: list[Callable[[Mapping[LaneId, tuple[str, str]]], None]] = []
         """Called with the (queue, task name) of lanes that were not known here."""
+        self.on_forgotten: list[Callable[[Collection[LaneId]], None]] = []
+        """Called with lanes that are known no longer."""
+        self.needed: list[Callable[[], Collection[LaneId]]] = []
+        """The lanes that somebody here has to do with: they are kept, gone or not."""
         self.on_change: list[Callable[[], None]] = []
         """Called after limits or pauses have changed here."""
         self.on_write: list[Callable[[], None]] = []
@@ -55,6 +71,7 @@ class Directory:
         """Read limits and pauses, and the names of lanes of which only the ids are known."""
         await self.meet(self._wanted)
         self._wanted.clear()
+        self._close_old()
         limits = {(limit.scope, limit.name): limit for limit in await self._store.limits()}
         paused, self.max_waiting = await self._store.steered()
         if limits != self._limits or paused != self._paused:
@@ -91,13 +108,20 @@ class Directory:
         self._wanted.update(unknown)
         return bool(unknown)
 
-    def _learn(self, lanes: Iterable[Lane]) -> None:
+    def _learn(self, lanes: Collection[Lane]) -> None:
+        now = time.monotonic()
+        for lane in lanes:
+            if lane.usable_s > _CLOSED_BELOW_S and self._ids.get(lane.key) != lane.lane_id:
+                self._ids[lane.key] = lane.lane_id
+                heappush(self._closing, (now + lane.usable_s - _CLOSED_BELOW_S, lane.key))
         met = [lane for lane in lanes if lane.lane_id not in self.names]
         new = {lane.lane_id: (lane.queue, lane.name) for lane in met}
         self.names |= new
         for lane in met:
-            self._ids[lane.key] = lane.lane_id
-            self.families.add(lane, self._ids.get((lane.queue, lane.name, False, 0)))
+            pair = new[lane.lane_id]
+            if not (lane.followed or lane.bucket):
+                self._heads[pair] = lane.lane_id
+            self.families.add(lane, self._heads.get(pair))
             if not lane.followed:
                 self._plain.add(lane.lane_id)
             self._members.setdefault(("queue", lane.queue), []).append(lane.lane_id)
@@ -105,6 +129,44 @@ class Directory:
         if new:
             for call in self.on_new_lanes:
                 call(new)
+
+    def _close_old(self) -> None:
+        now = time.monotonic()
+        while self._closing and self._closing[0][0] <= now:
+            self._ids.pop(heappop(self._closing)[1], None)
+
+    def close_all(self) -> None:
+        """Intern each lane again before tasks are stored in it: the database has refused one of them."""
+        self._ids.clear()
+        self._closing.clear()
+
+    async def forget_gone(self) -> None:
+        """Forget lanes that were removed since nobody had used them for long. Raises StorageUnavailable."""
+        usable = set(self._ids.values())
+        known = [lane for lane in self.names if lane not in usable]
+        for start in range(0, len(known), _GONE_PORTION):
+            gone = await self._store.gone(known[start : start + _GONE_PORTION])
+            kept = frozenset[LaneId]().union(*(call() for call in self.needed))
+            self._forget({lane for lane in gone if lane not in kept and lane in self.names})
+
+    def _forget(self, gone: set[LaneId]) -> None:
+        gone -= self.families.forget(gone)
+        members: dict[tuple[str, str], None] = {}
+        for lane in gone:
+            queue, name = pair = self.names.pop(lane)
+            members |= {("queue", queue): None, ("task", name): None}
+            self._plain.discard(lane)
+            if self._heads.get(pair) == lane:
+                del self._heads[pair]
+        for key in members:
+            left = [lane for lane in self._members[key] if lane not in gone]
+            if left:
+                self._members[key] = left
+            else:
+                del self._members[key]
+        if gone:
+            for call in self.on_forgotten:
+                call(gone)
 
     def with_tasks(self, names: Iterable[str]) -> Iterator[LaneId]:
         """Known lanes of tasks with these names; what is met while they are looked at may be missing."""

@@ -1,7 +1,7 @@
 """The lanes of a queue and a task name that has several: the plain one, one for tasks whose ends are
 followed, and those that share fairly. They have one turn, which is that of their head."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from hyrex_broker.domain.model import LaneId
@@ -41,6 +41,18 @@ class LaneFamilies(dict[LaneId, LaneFamily]):
             if plain is not None:
                 self._join(family, plain, 0)
         self._join(family, lane.lane_id, lane.bucket)
+
+    def forget(self, lanes: Collection[LaneId]) -> set[LaneId]:
+        """Forget the families of which all lanes are gone; those that are gone and stay with their family."""
+        gone = set(lanes)
+        kept = {lane for lane in gone if lane in self and not self[lane].buckets.keys() <= gone}
+        over = {self[lane].head for lane in gone - kept if lane in self}
+        if over:
+            self._by_name = {name: each for name, each in self._by_name.items() if each.head not in over}
+        for lane in gone - kept:
+            self.pop(lane, None)
+            self.heads.pop(lane, None)
+        return kept
 
     def _join(self, family: LaneFamily, lane: LaneId, bucket: int) -> None:
         family.buckets[lane] = bucket

@@ -72,6 +72,7 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.FeatureNotReady: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_FEATURE_NOT_READY),
         errors.KeyAtMaximum: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_KEY_BUSY),
         errors.StorageUnavailable: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
+        errors.LanesClosed: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.CellAway: Row(_Code.UNAVAILABLE, error_pb2.ERROR_REASON_STORAGE_UNAVAILABLE),
         errors.SpansCells: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_SPANS_CELLS),
         # While serving, only if a newer version migrates the schema: another broker may be new enough.

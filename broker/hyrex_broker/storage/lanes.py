@@ -13,6 +13,8 @@ from hyrex_broker.storage.pool import Database, Transaction
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("lanes")
+RENEWED_BELOW_S: Final = 86_400.0
+"""A lane that may be used for less is renewed when it is interned, for two days: at most a write a day."""
 
 
 class LaneKey(NamedTuple):
@@ -41,6 +43,8 @@ class Lane:
     """Something waits for the ends of its tasks."""
     bucket: int = 0
     """Which share of a fairly shared lane it is."""
+    usable_s: float = 0.0
+    """For how long tasks may be stored in it, by the database's clock; interning it again prolongs that."""
 
     @property
     def key(self) -> LaneKey:
@@ -83,13 +87,10 @@ class LaneStore:
 
     async def lanes(self, ids: Collection[LaneId]) -> list[Lane]:
         """The lanes with these ids."""
-        return [
-            Lane(row["id"], row["queue"], row["name"], followed=row["followed"], bucket=row["bucket"])
-            for row in await self._database.fetch(_SQL["lanes"], list(ids))
-        ]
+        return [_lane(row) for row in await self._database.fetch(_SQL["lanes"], list(ids))]
 
     async def intern(self, names: Collection[LaneName], most_new: int) -> list[Lane]:
-        """Lanes, made where they are new.
+        """Lanes, made where they are new, in which tasks may be stored for a day or longer.
 
         What is missing from the result would have been more than `most_new`.
         """
@@ -97,18 +98,22 @@ class LaneStore:
         wanted = _columns(keys)
         made: list[asyncpg.Record] = []
         rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
-        missing = keys - {LaneKey(row["queue"], row["name"], row["followed"], row["bucket"]) for row in rows}
+        missing = keys - {_lane(row).key for row in rows if row["usable_s"] > RENEWED_BELOW_S}
         if missing:
             async with self._database.transaction() as transaction:
                 await transaction.execute(_SQL["lock_lanes"])
                 made = await transaction.fetch(_SQL["intern"], *_columns(missing), most_new)
-                await transaction.execute(_SQL["add_queues"], [row["queue"] for row in made])
+                # What was removed before the lock was had is made by now: so they are looked for again.
+                found = await transaction.fetch(_SQL["find_lanes"], *_columns(missing))
+                await transaction.execute(_SQL["renew"], sorted(row["id"] for row in found))
+                await transaction.execute(_SQL["add_queues"], [row["queue"] for row in found])
             rows = await self._database.fetch(_SQL["find_lanes"], *wanted)
         new = {row["id"] for row in made}
-        return [
-            Lane(row["id"], row["queue"], row["name"], row["id"] in new, row["followed"], row["bucket"])
-            for row in rows
-        ]
+        return [_lane(row, is_new=row["id"] in new) for row in rows]
+
+    async def gone(self, ids: Collection[LaneId]) -> list[LaneId]:
+        """Those of these lanes that are stored no longer."""
+        return [row[0] for row in await self._database.fetch(_SQL["gone"], list(ids), read=True)]
 
     async def tasks_elsewhere(self, names: Collection[str], patterns: Collection[str]) -> frozenset[str]:
         """Those of these task names that some queue has which none of the patterns matches."""
@@ -168,6 +173,10 @@ class LaneStore:
     async def unknown_queues(self, names: Sequence[str]) -> list[str]:
         """Those that are no queue's name yet."""
         return [row[0] for row in await self._database.fetch(_SQL["unknown_queues"], list(names))]
+
+
+def _lane(row: asyncpg.Record, *, is_new: bool = False) -> Lane:
+    return Lane(row["id"], row["queue"], row["name"], is_new, row["followed"], row["bucket"], row["usable_s"])
 
 
 def _columns(keys: Collection[LaneKey]) -> tuple[list[Any], ...]:

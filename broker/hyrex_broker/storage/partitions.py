@@ -85,16 +85,16 @@ async def past(connection: Any, retention: timedelta) -> list[datetime]:
 
 async def age(connection: Any, day: datetime) -> timedelta:
     """For how long a day has been over."""
-    return await _now(connection) - day - _DAY
+    return await moment(connection) - day - _DAY
 
 
 async def _limit(connection: Any, retention: timedelta) -> datetime:
     """The last moment at which a day may have begun that is past retention."""
-    now = await _now(connection)
+    now = await moment(connection)
     return min(day_of(now) - DAYS_BEHIND * _DAY, now - retention - _DAY)
 
 
-async def _now(connection: Any) -> datetime:
+async def moment(connection: Any) -> datetime:
     """The time by the clock that is behind: if one of them jumped ahead, days in which tasks are stored now
     would be long ago."""
     now: datetime = min(await connection.fetchval("select now()"), datetime.now(UTC))

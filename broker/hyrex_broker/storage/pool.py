@@ -15,7 +15,7 @@ from typing import Any, Final
 import asyncpg
 
 from hyrex_broker.domain.counters import Counters
-from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.errors import LanesClosed, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import RefusedRow
 from hyrex_broker.storage.availability import Availability
@@ -91,6 +91,8 @@ class Database:
         self.counters = Counters()
         self.on_missing_partition: Callable[[], None] = lambda: None
         """Called when a statement found no partition for its day."""
+        self.on_closed_lanes: Callable[[], None] = lambda: None
+        """Called when a statement named lanes in which nothing is to be stored any more."""
         self.on_refusal: Callable[[StorageUnavailable], None] = self.availability.refused
         self.bring: Callable[[Sequence[TaskId]], Awaitable[bool]] | None = None
         """Where there is an outbox beside this database: brings those of these tasks that are there into the
@@ -247,6 +249,8 @@ class Database:
             if error.lacks_partition:
                 self.on_missing_partition()
             return
+        if isinstance(error, LanesClosed):
+            self.on_closed_lanes()
         if isinstance(error.__cause__, asyncpg.ReadOnlySQLTransactionError):
             # The other connections lead to the same server, which is a standby by now.
             await self.replace_connections()

@@ -13,6 +13,7 @@ from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, co
 from hyrex_broker.storage.settings import UPKEEP_SETTINGS
 from hyrex_broker.storage.sqlstates import translated
 from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.unused import remove_unused
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class RetentionStore:
         except asyncpg.LockNotAvailableError:
             # Work goes first; the next round tries again. What follows needs none of these tables.
             log.info("days are left to the next round: their tables are in use")
+        else:
+            await remove_unused(connection, terms)
         await connection.execute(
             "delete from worker_session where ended_at < now() - $1::interval"
             " and not exists (select from lease where session_id = worker_session.id)",

@@ -8,6 +8,7 @@
     AWAY        the connection or the server went; the next connection may do
     REFUSED     the server is there and refuses: no login, no right, no table, no room. It lasts until
                 somebody mends it, so health says NOT_SERVING
+    LANES       it names a lane that was not used for long: interned again, the same may do the next time
     DEFECT      a statement of ours is wrong
 
 All but ITEM, PARTITION and DEFECT are StorageUnavailable: nothing is known to be stored, repeating is safe.
@@ -20,7 +21,7 @@ from typing import Final
 
 import asyncpg
 
-from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.errors import LanesClosed, StorageUnavailable
 
 
 class Meaning(Enum):
@@ -33,6 +34,7 @@ class Meaning(Enum):
     READ_ONLY = auto()
     AWAY = auto()
     REFUSED = auto()
+    LANES = auto()
     DEFECT = auto()
 
 
@@ -75,6 +77,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "57014": _M.SLOW,  # cancelled: statement_timeout
         "58": _M.REFUSED,  # errors of the system under Postgres
         "F0": _M.REFUSED,
+        "HX001": _M.LANES,  # raised by `lanes_closed`
         "P0": _M.ITEM,  # raised by a trigger that an operator attached
         "XX": _M.REFUSED,  # Postgres fails inside
     }
@@ -158,6 +161,8 @@ def _unavailable(error: asyncpg.PostgresError, found: Meaning) -> StorageUnavail
     match found:
         case Meaning.SLOW:
             return StorageUnavailable(f"the database did not answer in time: {text}", timed_out=True)
+        case Meaning.LANES:
+            return LanesClosed(text, conflict=True)
         case Meaning.REFUSED | Meaning.READ_ONLY:
             return StorageUnavailable(f"the database refuses: {text}", lasts=True)
         case _:

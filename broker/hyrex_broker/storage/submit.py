@@ -63,15 +63,15 @@ class SubmitStore:
 
         The others were stored before: see `classify`.
         """
-        columns = task_columns(batch)
+        columns, lanes = task_columns(batch), lanes_of(batch)
         try:
-            await self._database.fetch(_SQL["submit"], *columns)
+            await self._database.fetch(_SQL["submit"], *columns, lanes)
         except StatementRefused as error:
             if not is_repetition(error):
                 raise
         else:
             return batch.ids
-        ((stored,),) = await self._database.fetch(_SQL["submit_again"], *columns)
+        ((stored,),) = await self._database.fetch(_SQL["submit_again"], *columns, lanes)
         return stored or ()
 
     async def submit_waiting(self, batch: TaskBatch) -> dict[HexId, bool]:
@@ -94,7 +94,11 @@ class SubmitStore:
         Raises StatementRefused: where `is_repetition`, some were stored before.
         """
         ((closed, stored_at),) = await self._database.fetch(
-            _SQL["submit_handing_off"], *task_columns(batch), *slot_columns(plan, slots), self._slack_ms
+            _SQL["submit_handing_off"],
+            *task_columns(batch),
+            *slot_columns(plan, slots),
+            self._slack_ms,
+            lanes_of(batch),
         )
         return HandedOff(closed, stored_at)
 
@@ -149,6 +153,11 @@ def task_columns(batch: TaskBatch) -> tuple[object, ...]:
         batch.trace_contexts or None,
         batch.fair_keys or None,
     )
+
+
+def lanes_of(batch: TaskBatch) -> Sequence[LaneId]:
+    """The lanes of a batch, each once."""
+    return batch.lanes if len(batch.lanes) == 1 else sorted(set(batch.lanes))
 
 
 def _json(texts: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import asyncpg
 import pytest
 
 from hyrex_broker.domain.model import Outcome
@@ -18,12 +17,10 @@ from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.verify import verify
 from tests.integration.storage.old_days import BAD, KEEP, OldDay, tables_of, upkeep
 from tests.integration.storage.stage import ZERO, Stage
+from tests.integration.storage.tripwire import LOST, Tripwire
 from tests.integration.storage.waits import until_blocked
 
 RETRY: Final = load("cancel")["retry"]
-_OF_A_LOST_CONNECTION: Final = (
-    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError,
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -36,33 +33,6 @@ def storage_url(database_url: str) -> str:
 def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "PORTION", 3)
     monkeypatch.setattr(compaction, "_PAUSE_S", 0.01)
-
-
-class Tripwire:
-    """A connection that does something before one of its statements."""
-
-    def __init__(self, connection: Any, before: Callable[[str], Awaitable[None]]) -> None:
-        self._connection = connection
-        self._before = before
-
-    def transaction(self) -> Any:
-        return self._connection.transaction()
-
-    async def execute(self, statement: str, *args: object) -> Any:
-        await self._before(statement)
-        return await self._connection.execute(statement, *args)
-
-    async def fetch(self, statement: str, *args: object) -> Any:
-        await self._before(statement)
-        return await self._connection.fetch(statement, *args)
-
-    async def fetchrow(self, statement: str, *args: object) -> Any:
-        await self._before(statement)
-        return await self._connection.fetchrow(statement, *args)
-
-    async def fetchval(self, statement: str, *args: object) -> Any:
-        await self._before(statement)
-        return await self._connection.fetchval(statement, *args)
 
 
 async def maintained(url: str, before: Callable[[str], Awaitable[None]]) -> None:
@@ -84,7 +54,7 @@ async def killed_at(url: str, connection: Any, number: int) -> bool:
 
         try:
             await Compactor(Tripwire(own, kill), RetentionTerms(KEEP, BAD)).maintain()
-        except _OF_A_LOST_CONNECTION:
+        except LOST:
             if count < number:
                 raise
             return True
@@ -131,7 +101,7 @@ async def test_a_backend_that_is_terminated_inside_the_swap_leaves_the_day_as_it
             swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
             await until_blocked(connection)
             await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
-        with pytest.raises(_OF_A_LOST_CONNECTION):
+        with pytest.raises(LOST):
             await swapping
     assert await day.kept() == {"sleeps", "completed"}
     await day.retained()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -16,6 +17,9 @@ _RETRY_S: Final = 30.0
 _SHORTEST_PAUSE_S: Final = 0.2
 
 
+async def _nothing() -> None: ...
+
+
 class Retention:
     """Looks every half hour; brokers exclude each other by an advisory lock."""
 
@@ -25,6 +29,8 @@ class Retention:
         self._dead_letters = keep if dead_letters is None else dead_letters
         self._wanted = asyncio.Event()
         self._failed = False
+        self.on_round: Callable[[], Awaitable[None]] = _nothing
+        """Called after each round, be it this broker's or another one's."""
 
     def hurry(self) -> None:
         """Make partitions now: a day has none, as after days in which no broker ran."""
@@ -44,6 +50,7 @@ class Retention:
         """Return True if the round is over; without an answer of the database it is tried again soon."""
         try:
             await self._store.maintain(self._keep, self._dead_letters)
+            await self.on_round()
         except StorageUnavailable as error:
             if not self._failed:
                 log.warning("retention will try again", extra={"error": str(error)})

@@ -68,6 +68,7 @@ class Dispatcher:
         """Told of tasks that ended instead of being assigned."""
         sessions.on_capacity = self._called.set
         directory.on_new_lanes.append(self._met)
+        directory.on_forgotten.append(self._schedule.forget)
         directory.on_change.append(self._limits_changed)
 
     def wake(self, pairs: Iterable[tuple[LaneId, int]], *, local: bool) -> None:

@@ -26,6 +26,10 @@ class FairShares:
         self._turn += 1
         self._served[lane] = self._turn
 
+    def forget(self, lane: LaneId) -> None:
+        """Forget a lane that is gone."""
+        self._served.pop(lane, None)
+
     def last_served(self, lane: LaneId) -> int:
         """A number that is the higher the later it has got runs; 0 if it never has."""
         return self._served.get(lane, 0)

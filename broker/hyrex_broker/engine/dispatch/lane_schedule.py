@@ -6,7 +6,7 @@ empty is not read again until something wakes it. The cost of a plan grows with 
 waits.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import merge
@@ -133,6 +133,20 @@ class LaneSchedule:
                 self._rotation.remove(lane)
                 self._aside.discard(lane)
                 self._place(lane)
+
+    def forget(self, lanes: Collection[LaneId]) -> None:
+        """Forget lanes that are gone: they have no work, whatever was heard of it."""
+        for lane in lanes:
+            self.active.pop(lane, None)
+            self._parked.pop(lane, None)
+            self._rotation.remove(lane)
+            self.shares.forget(lane)
+            for rank in range(HIGHEST_PRIORITY):
+                self._marks.pop((lane, rank), None)
+                self._taken.pop((lane, rank), None)
+        for known in (self.waiting, self._aside, self._freed):
+            known.difference_update(lanes)
+        self._rotation.profiles_shrank()
 
     def look_again(self) -> None:
         """Give all lanes that were unreadable their turns again: pauses or known lanes have changed."""

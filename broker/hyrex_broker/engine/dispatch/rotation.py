@@ -105,6 +105,11 @@ class Rotation:
                 self._reach(known)
         return {known.number: known.profile for known in seen.values()}
 
+    def profiles_shrank(self) -> None:
+        """Look through the profiles anew at the next `sync`: by their size alone they may seem unchanged."""
+        for known in self._seen.values():
+            known.lanes = -1
+
     def _drop(self, here: set[int]) -> None:
         gone = {self._seen.pop(key).number for key in self._seen.keys() - here}
         if not gone:

@@ -5,7 +5,7 @@ This is a copy in memory, for quick decisions; each of them is checked again by 
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,6 +89,7 @@ class Sessions:
         self.families = directory.families
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
+        directory.on_forgotten.append(self._forget_lanes)
 
     @property
     def profiles(self) -> Iterable[WorkerProfile]:
@@ -216,8 +217,10 @@ class Sessions:
         """Let a profile that has just come to be know of every lane that is known here."""
         if not profile.complete:
             profile.complete = True  # what is new from here on it is told
+            names = self._directory.names
             async for lane in in_portions(self._directory.with_tasks(profile.task_pools)):
-                profile.subscribe({lane: self._directory.names[lane]})
+                if lane in names:  # else it was forgotten meanwhile
+                    profile.subscribe({lane: names[lane]})
         self.on_capacity()
 
     def leave(self, session: ServedSession) -> None:
@@ -288,6 +291,11 @@ class Sessions:
 
     def _look_again(self) -> None:
         self.on_capacity()
+
+    def _forget_lanes(self, lanes: Collection[LaneId]) -> None:
+        for profile in self._profiles.values():
+            for lane in lanes:
+                profile.lanes.pop(lane, None)
 
     def _subscribe(self, lanes: Mapping[LaneId, tuple[str, str]]) -> None:
         for profile in self._profiles.values():

@@ -45,9 +45,34 @@ create table lane (
   followed  boolean not null default false,
   bucket    smallint not null default 0 check (bucket between 0 and 64),
   limited   boolean not null,
+  -- Until when tasks may be stored in it; who stores some renews that at times (storage/lanes.py). So a lane that nobody has
+  -- used for long may be removed, and a broker that still knows it stores nothing there.
+  usable_until timestamptz not null default now() + interval '2 days',
   unique (namespace, queue, name, followed, bucket)
 );
 create index lane_by_name on lane (namespace, name);
+
+-- True if tasks may be stored in these lanes, else an error: whoever named them interns them again. A statement that stores
+-- tasks asks this of its lanes; the hottest ones look themselves.
+create function lanes_usable(lanes integer[]) returns boolean
+language plpgsql
+set search_path from current
+as $$
+begin
+  if (select count(*) from lane where id = any (lanes) and usable_until > now())
+     = (select count(distinct l) from unnest(lanes) l) then
+    return true;
+  end if;
+  return lanes_closed();
+end
+$$;
+create function lanes_closed() returns boolean
+language plpgsql
+as $$
+begin
+  raise exception 'a lane is named that was not used for long' using errcode = 'HX001';
+end
+$$;
 
 create table queue (
   namespace smallint not null references namespace,
@@ -57,6 +82,8 @@ create table queue (
   -- For how many days its tasks are kept, where that is shorter than the brokers say; those that did not end well by the second.
   retention_days   integer check (retention_days > 0),
   dead_letter_days integer check (dead_letter_days > 0),
+  -- When it was declared, set or given a lane last, to the day.
+  used_at timestamptz not null default now(),
   primary key (namespace, name)
 );
 
@@ -87,6 +114,8 @@ create table task_definition (
   timeout_ms  bigint,
   priority    smallint not null,
   updated_at  timestamptz not null default now(),
+  -- When a worker declared it last, to the day.
+  declared_at timestamptz not null default now(),
   primary key (namespace, name)
 );
 

@@ -1,6 +1,11 @@
 -- name: lanes
--- What lanes stand for. $1 ids.
-select id, queue, name, followed, bucket from lane where id = any ($1::integer[])
+-- What lanes stand for, and for how long tasks may be stored in them. $1 ids.
+select id, queue, name, followed, bucket, extract(epoch from usable_until - now())::float8 as usable_s
+from lane where id = any ($1::integer[])
+
+-- name: gone
+-- Those of some lanes that are stored no longer. $1 ids.
+select l from unnest($1::integer[]) as l where (select true from lane where id = l limit 1) is null
 
 -- name: lock_lanes
 -- Keeps lanes from being added while limits are set, and the other way round: so `lane.limited` is never stale.
@@ -20,10 +25,14 @@ limit $5::integer
 on conflict do nothing
 returning id, queue
 
+-- name: renew
+-- Lets tasks be stored in lanes for longer. $1 ids. Call under `lock_lanes`: else one of them may just be removed.
+update lane set usable_until = now() + interval '2 days' where id = any ($1::integer[])
+
 -- name: add_queues
--- Adds queues. $1 names.
-insert into queue (namespace, name) select distinct 0, n from unnest($1::text[]) as n order by 2
-on conflict do nothing
+-- Adds queues, or notes that they are in use. $1 names.
+insert into queue as q (namespace, name) select distinct 0, n from unnest($1::text[]) as n order by 2
+on conflict (namespace, name) do update set used_at = now() where q.used_at < now() - interval '1 day'
 
 -- name: unknown_queues
 -- Those of some names that no queue has yet. $1 names.
@@ -33,10 +42,10 @@ where (select true from queue where namespace = 0 and name = n) is null
 -- name: find_lanes
 -- Lanes. $1 queue, $2 name, $3 whether followed, $4 bucket. With the lateral and LIMIT each is one index probe. As a
 -- join, all lanes may be read for each of them, which takes seconds for a thousand of each.
-select l.id, l.queue, l.name, l.followed, l.bucket
+select l.id, l.queue, l.name, l.followed, l.bucket, l.usable_s
 from unnest($1::text[], $2::text[], $3::boolean[], $4::smallint[]) as q (queue, name, followed, bucket)
 cross join lateral (
-  select id, queue, name, followed, bucket from lane
+  select id, queue, name, followed, bucket, extract(epoch from usable_until - now())::float8 as usable_s from lane
   where namespace = 0 and lane.queue = q.queue and lane.name = q.name
     and lane.followed = q.followed and lane.bucket = q.bucket limit 1
 ) l
@@ -130,8 +139,13 @@ select 0, * from unnest($1::text[], $2::text[], $3::integer[], $4::bigint[], $5:
 order by 2
 on conflict (namespace, name) do update
 set queue = excluded.queue, max_retries = excluded.max_retries, timeout_ms = excluded.timeout_ms,
-    priority = excluded.priority, updated_at = now()
-where (task_definition.queue, task_definition.max_retries, task_definition.timeout_ms, task_definition.priority)
+    priority = excluded.priority, declared_at = now(),
+    updated_at = case when (task_definition.queue, task_definition.max_retries, task_definition.timeout_ms,
+                            task_definition.priority)
+                        is distinct from (excluded.queue, excluded.max_retries, excluded.timeout_ms, excluded.priority)
+                   then now() else task_definition.updated_at end
+where task_definition.declared_at < now() - interval '1 day'
+  or (task_definition.queue, task_definition.max_retries, task_definition.timeout_ms, task_definition.priority)
   is distinct from (excluded.queue, excluded.max_retries, excluded.timeout_ms, excluded.priority)
 
 -- name: forget_rate_uses

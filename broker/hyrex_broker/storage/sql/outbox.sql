@@ -89,7 +89,7 @@ with taken as materialized (
          decode(options->>'trace_context', 'hex'), expires_at,
          options->>'concurrency_key', key_hash,
          case when key_hash is not null then coalesce((options->'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
-  from item order by id
+  from item where (select lanes_usable($2)) order by id
   on conflict (id) do nothing
   returning id
 ), placed as materialized (
@@ -165,7 +165,7 @@ with taken as materialized (
          decode(options->>'trace_context', 'hex'), expires_at, case when id = any (array(select task_id from claimed)) then key end,
          options->>'concurrency_key', key_hash,
          case when key_hash is not null then coalesce((options->'max_per_key')::numeric::integer, 1) end, options->>'fair_key'
-  from item order by id
+  from item where (select lanes_usable($2)) order by id
   on conflict (id) do nothing
   returning id
 ), deduplicated as (

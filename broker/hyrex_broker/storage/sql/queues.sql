@@ -44,7 +44,7 @@ group by queue_patterns
 insert into queue (namespace, name, paused, max_waiting, retention_days, dead_letter_days)
 values (0, $1::text, coalesce($2::boolean, false), nullif($3::integer, 0), nullif($4::integer, 0), nullif($5::integer, 0))
 on conflict (namespace, name) do update
-set paused = coalesce($2::boolean, queue.paused),
+set paused = coalesce($2::boolean, queue.paused), used_at = now(),
     max_waiting = case when $3::integer is null then queue.max_waiting else excluded.max_waiting end,
     retention_days = case when $4::integer is null then queue.retention_days else excluded.retention_days end,
     dead_letter_days = case when $5::integer is null then queue.dead_letter_days else excluded.dead_letter_days end

@@ -59,7 +59,7 @@ with taken as materialized (
          now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond',
          i.options->>'concurrency_key', i.key_hash,
          case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
-  from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
+  from item i where (select lanes_usable($9::integer[])) and i.task_id = any (array(select task_id from fired)) order by i.task_id
   returning id, lane, rank, expires_at, key_hash
 ), expiring as (
   insert into expiry (look_at, task_id, expires_at)
@@ -113,7 +113,7 @@ with taken as materialized (
          now() + (i.options->>'expires_in_ms')::bigint * interval '1 millisecond',
          i.options->>'concurrency_key', i.key_hash,
          case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
-  from item i where i.task_id = any (array(select task_id from fired)) order by i.task_id
+  from item i where (select lanes_usable(array[$4::integer])) and i.task_id = any (array(select task_id from fired)) order by i.task_id
   returning id, lane, rank, expires_at, key_hash
 ), expiring as (
   insert into expiry (look_at, task_id, expires_at)

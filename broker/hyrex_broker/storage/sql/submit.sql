@@ -4,7 +4,7 @@
 -- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
 -- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context, $16 fair_key: arrays in
 -- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is null;
--- a lane, rank or max_retries that all share is sent once.
+-- a lane, rank or max_retries that all share is sent once. $17 the lanes, each once: none may be closed (`lanes_usable`).
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context, fair_key)
@@ -16,6 +16,8 @@ with stored as (
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key)
+  where (select case when count(*) = cardinality($17::integer[]) then true else lanes_closed() end
+         from lane where lane.id = any ($17::integer[]) and usable_until > now())
   returning id, lane, rank
 )
 insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
@@ -23,7 +25,7 @@ select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 
 -- name: submit_again
 -- `submit` where some of the batch may be stored already; returns the ids of those stored now.
--- $1..$16 as in `submit`.
+-- $1..$17 as in `submit`.
 with stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context, fair_key)
@@ -35,6 +37,8 @@ with stored as (
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key)
+  where (select case when count(*) = cardinality($17::integer[]) then true else lanes_closed() end
+         from lane where lane.id = any ($17::integer[]) and usable_until > now())
   on conflict (id) do nothing
   returning id, lane, rank
 ), queued as (
@@ -93,7 +97,7 @@ with item as materialized (
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
          idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at, kind
   from item
-  where idempotency_key is null or id = any (array(select task_id from claimed))
+  where (select lanes_usable($2)) and (idempotency_key is null or id = any (array(select task_id from claimed)))
   order by id
   on conflict (id) do nothing
   returning id
@@ -186,7 +190,7 @@ with item as materialized (
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
          idempotency_key, content_type, codec, headers, labels, trace_context, fair_key, expires_at,
          concurrency_key, key_hash, max_per_key
-  from judged where admission is distinct from 3 order by id
+  from judged where (select lanes_usable($2)) and admission is distinct from 3 order by id
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false from judged where admission = 1 order by id
@@ -231,6 +235,7 @@ order by i.place
 -- a single one is that of all.
 -- $23 the token of each task (null: it has none), an array as text; $24 its session, by its place in $17, an array
 -- as text; a single one is that of every task. $25 whether some task has no token, $26 slack of a deadline in ms.
+-- $27 the lanes, each once: none may be closed.
 with mine as materialized (
   select w.id
   from unnest($17::bigint[], $18::bigint[]) as s (id, generation)
@@ -265,6 +270,8 @@ with mine as materialized (
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key)
+  where (select case when count(*) = cardinality($27::integer[]) then true else lanes_closed() end
+         from lane where lane.id = any ($27::integer[]) and usable_until > now())
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
@@ -401,7 +408,7 @@ with item as materialized (
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
          content_type, codec, headers, labels, trace_context, fair_key
   from item
-  where id = any (array(select id from taken where holder is null))
+  where (select lanes_usable($2)) and id = any (array(select id from taken where holder is null))
   order by id
 )
 select replace(id::text, '-', ''), holder::text, differs from taken
@@ -455,7 +462,7 @@ with item as materialized (
   select id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
          content_type, codec, headers, labels, trace_context, kind, upstreams, downstreams, workflow,
          concurrency_key, key_hash, max_per_key, expires_at, case when id = $11 then $13 end, fair_key
-  from item where $13 is null or (select true from claimed) order by id
+  from item where (select lanes_usable($15)) and ($13 is null or (select true from claimed)) order by id
   returning id
 ), placed as materialized (
   select i.* from item i where (select true from stored limit 1)
