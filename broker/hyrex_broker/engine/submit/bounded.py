@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, S
 from functools import partial
 from typing import Any, Protocol
 
-from hyrex_broker.domain.blocks import TaskBatch, TaskBlock, at_places, batch_of, halves
+from hyrex_broker.domain.blocks import TaskBatch, TaskBlock, at_places, batch_of, first_ones, halves
+from hyrex_broker.domain.ids import HexId
 from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot
 from hyrex_broker.engine.submit.answers import Answer, Others, by_block, joined
 from hyrex_broker.engine.submit.rooms import Rooms, Taken
@@ -62,13 +63,17 @@ class Bounded:
         submit: SubmitsParts,
         classify: Callable[[TaskBatch], Awaitable[Sequence[Answer | None]]],
         refused: Callable[[TaskBlock, StatementRefused], Awaitable[Others]],
+        move: Callable[[TaskBatch], Awaitable[Mapping[HexId, Answer]]],
     ) -> None:
-        """`classify`: the answers for tasks that are stored already, None for others."""
+        """`classify`: the answers for tasks that are stored already, None for others. `move`: those for tasks
+        that are not stored but move another one by their debounce key, which takes no room."""
         self._rooms = rooms
         self._submit = submit
         self._classify = classify
+        self._move = move
         cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, joined)
         self._known: Batcher[TaskBlock, Others] = Batcher(self._look_up, refused, size_bytes, cutting)
+        self._moving: Batcher[TaskBlock, Others] = Batcher(self._move_others, refused, size_bytes, cutting)
 
     def submission(
         self, blocks: Sequence[TaskBlock], bounded: Mapping[str, int], caller: Hashable, *, has_little: bool
@@ -81,6 +86,7 @@ class Bounded:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._rooms.run())
             group.create_task(self._known.run())
+            group.create_task(self._moving.run())
 
     async def _attempt(self, request: _BoundedRequest) -> list[Others]:
         if request.taken is None:
@@ -113,12 +119,24 @@ class Bounded:
         rests = [_places(request.blocks[each], counts[each], len(request.blocks[each])) for each in short]
         if not rests:
             return
+        moving = [place for place, rest in enumerate(rests) if rest.is_debounced]
+        moved = await self._moving.add([rests[place] for place in moving], request.caller) if moving else ()
+        movers = dict(zip(moving, moved, strict=True))
         known = await self._known.add(rests, request.caller)
-        for number, rest, others in zip(short, rests, known, strict=True):
+        for each, (number, rest, others) in enumerate(zip(short, rests, known, strict=True)):
             refusal = self._rooms.refusal(rest.terms.queue)
+            found = others | movers.get(each, {})
             answers[number] |= {
-                counts[number] + place: others.get(place, refusal) for place in range(len(rest))
+                counts[number] + place: found.get(place, refusal) for place in range(len(rest))
             }
+
+    async def _move_others(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
+        """Answers for those that move another task."""
+        batch = batch_of(blocks)
+        moved = await self._move(first_ones(batch))
+        await statement.pass_on()
+        answers = {place: moved[digits] for place, digits in enumerate(batch.ids) if digits in moved}
+        return by_block(blocks, answers) if answers else [{} for _ in blocks]
 
     async def _look_up(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
         """Answers for those that are stored already."""

@@ -84,7 +84,7 @@ class Intake:
             self._store_keyed, self._refuse, size_bytes, cutting, self._counters.merged("submit_keyed")
         )
         """What may wait for the stripe of a concurrency key shares no statement with either (rule 42)."""
-        self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse)
+        self._bounded = Bounded(rooms, self._submit, self._classify, self._refuse, self._move)
 
     def sizes(self) -> dict[str, int]:
         """How many tasks and batches are here now, for the printed state (SIGUSR1)."""
@@ -269,6 +269,12 @@ class Intake:
             return [moved[digits] for digits in missing.ids]
         known = await self._classify(missing)
         return [moved.get(digits, answer) for digits, answer in zip(missing.ids, known, strict=True)]
+
+    async def _move(self, batch: TaskBatch) -> Mapping[HexId, Answer]:
+        moved = await self._debounces.move(batch)
+        if moved:
+            self._promoter.expect()
+        return moved
 
     async def _classify(self, missing: TaskBatch) -> list[Answer | None]:
         """Answers for what a statement did not store; None for what is still undecided (rule 4)."""

@@ -1020,9 +1020,10 @@ create index debounce_by_task on debounce (task_id);
 -- payload. Nothing for an id that is stored already. A function, since what locks before it looks needs a snapshot of
 -- later (rule 25). Locks keys in order; a task that somebody else has locked is about to leave, so it is passed over.
 -- However many are sent together with one key, its holder is read once and moved once more for the last of them.
+-- Where nothing is to be stored (`stores`), what moves nothing is left out, and its key as it is.
 create function take_debounce_keys(
   ids uuid[], lanes integer[], ranks smallint[], payloads bytea[], delays_ms bigint[], most_ms bigint[],
-  queues text[], names text[], keys text[]
+  queues text[], names text[], keys text[], stores boolean default true
 ) returns table (id uuid, holder uuid, differs boolean)
 language plpgsql
 set search_path from current
@@ -1045,7 +1046,13 @@ begin
     window same as (partition by t.queue, t.name, t.key order by t.id)
     order by t.queue, t.name, t.key, t.id
   loop
-    if item.is_first then
+    if item.is_first and not stores then
+      select d.task_id, d.latest_at into held from debounce d
+      where d.namespace = 0 and d.queue = item.queue and d.name = item.name and d.key = item.key
+      for update;
+      waiting := null;
+      begun_anew := null;
+    elsif item.is_first then
       insert into debounce as d (namespace, queue, name, key, task_id, latest_at)
       values (0, item.queue, item.name, item.key, item.id, now() + item.most)
       on conflict (namespace, queue, name, key) do update set key = excluded.key
@@ -1072,7 +1079,7 @@ begin
         values (waiting, moved.lane, moved.rank, greatest(least(now() + item.wait, waiting_until), now()),
                 0, 0, 0, 0, false);
         return query select item.id, waiting, item.payload <> waiting_payload;
-      else
+      elsif stores then
         waiting := item.id;
         waiting_payload := item.payload;
         waiting_until := now() + item.most;

@@ -413,6 +413,14 @@ with item as materialized (
 )
 select replace(id::text, '-', ''), holder::text, differs from taken
 
+-- name: move_debounced
+-- `submit_debounced` where nothing may be stored: moves the tasks that wait for these keys. Returns a row for each that moved
+-- another one, as there. $1 id (an array as text), $2 payload, $3 delay_ms, $4 the longest wait in ms or null, $5 queue, $6 name,
+-- $7 key: arrays.
+select replace(id::text, '-', ''), holder::text, differs
+from take_debounce_keys(($1::text)::uuid[], null, null, $2::bytea[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                        false)
+
 -- name: submit_workflow
 -- Stores a workflow, all of its tasks or none; returns how many. If an id was stored before, the whole fails (23505); it
 -- is none if the root's idempotency key belongs to another task. What waits for nothing is ready, or delayed; one with a
