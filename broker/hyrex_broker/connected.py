@@ -35,6 +35,7 @@ def connect(engine: Engine, database: Database) -> None:
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
     engine.directory.gate = engine.schedules.later.gate = engine.presence.gate
+    engine.relay.gate = engine.presence.gate
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed

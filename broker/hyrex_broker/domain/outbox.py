@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Final, assert_never
 
+from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.keys import KeyedName
 from hyrex_broker.domain.model import LaneId, TaskId
 
@@ -68,6 +69,17 @@ class OutboxRow:
     fair_key: str | None = None
     reason: str | None = None
     """Why it was refused."""
+    expires: bool = False
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What brokers must know that have to do with its task."""
+        needed = (
+            (Feature.EXPIRY, self.expires),
+            (Feature.KEYS, self.concurrency_key is not None),
+            (Feature.FAIR_KEYS, self.fair_key is not None),
+        )
+        return frozenset(feature for feature, is_needed in needed if is_needed)
 
     @property
     def named(self) -> KeyedName:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
+from hyrex_broker.domain.features import FeatureGate
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import (
     ZERO_ID,
@@ -61,6 +62,7 @@ class OutboxRelay:
         self._lanes = KeyedLanes(lanes.directory, lanes.keys)
         self.on_blocked: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
         """Called with tasks that wait until they are followed, after the commit."""
+        self.gate = FeatureGate()
         self._rooms = lanes.rooms
         self._dispatcher = lanes.dispatcher
         self._promoter = promoter
@@ -124,7 +126,7 @@ class OutboxRelay:
         """Make tasks of these rows, whether or not there is room: somebody cancels them. Those of which none
         can be made are removed, and returned. Raises StorageUnavailable."""
         rows = await self._store.of_ids(task_ids)
-        fit = [row for row in rows if self._refusal(row) is None]
+        fit = [row for row in rows if await self._refusal(row) is None]
         if fit:
             await self._relay_fitting(fit)
         removed = await self._store.discard(task_ids) if rows else set()
@@ -154,7 +156,7 @@ class OutboxRelay:
         """Make tasks of rows, or let them wait."""
         fit, refused = list[OutboxRow](), list[tuple[OutboxRow, str]]()
         for row in rows:
-            if (reason := self._refusal(row)) is None:
+            if (reason := await self._refusal(row)) is None:
                 fit.append(row)
             else:
                 refused.append((row, reason))
@@ -163,8 +165,12 @@ class OutboxRelay:
         if fit:
             await self._relay_with_room(fit)
 
-    def _refusal(self, row: OutboxRow) -> str | None:
-        return why_refused(row, self._limit_bytes)
+    async def _refusal(self, row: OutboxRow) -> str | None:
+        """Why no task can be made of a row now; None if one can. Raises StorageUnavailable."""
+        reason = why_refused(row, self._limit_bytes)
+        if reason is None and row.features and (error := await self.gate.use(row.features)) is not None:
+            return error.message
+        return reason
 
     async def _refuse(self, refused: Sequence[tuple[OutboxRow, str]]) -> None:
         """Put rows aside, once: what is refused again for the same reason stays as it is."""

@@ -182,4 +182,5 @@ def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:
         row["concurrency_key"],
         row["fair_key"],
         row.get("reason"),
+        row["expires"],
     )

@@ -14,7 +14,7 @@ select pg_current_snapshot()::text as snapshot
 -- $1 transactions in progress at the earlier look, an array as text; $2 transaction and $3 id of the last row seen of those;
 -- $4 transaction and $5 id of the last row seen of later ones; $6 how many of each; $7 the options that this broker knows.
 select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f.queue, d.queue, 'default') as queue,
-       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at, f.concurrency_key, f.fair_key
+       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at, f.concurrency_key, f.fair_key, f.expires
 from (select pg_current_snapshot() as snapshot) s
 left join lateral (
   select true as is_late, n.* from (
@@ -24,7 +24,8 @@ left join lateral (
              octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
              outbox.options ? 'idempotency_key' as has_key,
              (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
-             outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key
+             outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key,
+             outbox.options ? 'expires_in_seconds' as expires
       from outbox
       where outbox.xid between late.xid and late.xid and held is null
         and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
@@ -38,7 +39,8 @@ left join lateral (
            octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
            outbox.options ? 'idempotency_key' as has_key,
            (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
-           outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key
+           outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key,
+             outbox.options ? 'expires_in_seconds' as expires
     from outbox
     where held is null and (outbox.xid, outbox.id) > (($4::text)::xid8, $5::uuid)
     order by outbox.xid, outbox.id limit $6::integer
@@ -237,7 +239,8 @@ select queue from each where queue is not null
 -- Rows that wait for room in a queue; a range, as in `look`. $1 queue, $2 the id before, $3 how many.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
        options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at,
-       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key,
+       options ? 'expires_in_seconds' as expires
 from outbox where held = 'full' and (queue, id) > ($1::text, $2::uuid) and queue <= $1::text
 order by queue, id limit $3::integer
 
@@ -246,7 +249,8 @@ order by queue, id limit $3::integer
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
        options ? 'idempotency_key' as has_key, enqueued_at,
        (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option,
-       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key, reason
+       options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key,
+       options ? 'expires_in_seconds' as expires, reason
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
 
 -- name: waiting
@@ -267,7 +271,8 @@ order by o.id
 select o.id, o.xid::text as xid, true as is_late, o.task, coalesce(o.queue, d.queue, 'default') as queue,
        octet_length(o.payload) + octet_length(o.options::text) as size_bytes, o.options ? 'idempotency_key' as has_key,
        (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held,
-       o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key, o.reason
+       o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key,
+       o.options ? 'expires_in_seconds' as expires, o.reason
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
 left join lateral (select queue from task_definition where namespace = 0 and name = o.task limit 1) d on true
