@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable, TooManyQueues
@@ -25,6 +26,7 @@ _CLOSED_BELOW_S: Final = 43_200.0
 """A lane that may be used for less is interned again: statements that are late and clocks that drift have
 that time. A broker that was stopped for longer is told by the database (`LanesClosed`)."""
 _GONE_PORTION: Final = 10_000
+_INTERNED_AT_ONCE: Final = 5000
 
 
 class Directory:
@@ -48,6 +50,7 @@ class Directory:
         self._wanted: set[LaneId] = set()
         self._lost: set[LaneId] = set()
         self._interning = asyncio.Lock()
+        self._asked: dict[LaneKey, None] = {}
         self._without_rate: dict[tuple[str, str], DeclaredLimit] = {}
         """Limits of code whose rates have to wait."""
         self.gate = FeatureGate()
@@ -182,12 +185,19 @@ class Directory:
         return self._ids.get((queue, name, followed, bucket))
 
     async def intern(self, names: Iterable[LaneName]) -> None:
-        """Make lanes known, here and in the database. One at a time: it is rare.
+        """Make lanes known, here and in the database. One at a time, with what others wait for meanwhile:
+        many lanes that were met together are interned again together.
 
         One that `find` does not find afterwards would exceed the lanes that may be made now.
         """
+        wanted = {key for name in names if (key := LaneKey(*name)) not in self._ids}
+        self._asked |= dict.fromkeys(wanted)
         async with self._interning:
-            missing = {key for name in names if (key := LaneKey(*name)) not in self._ids}
+            missing = {key for key in wanted if key not in self._ids}
+            if missing:
+                missing |= {key for key in islice(self._asked, _INTERNED_AT_ONCE) if key not in self._ids}
+            for key in wanted | missing:
+                self._asked.pop(key, None)
             if missing:
                 granted = self._growth.take(len(missing))
                 lanes: list[Lane] = []

@@ -1,6 +1,8 @@
 """Lanes that nobody used for long are forgotten, and tasks that come again have lanes again."""
 
+import asyncio
 import time
+from collections.abc import Collection
 from typing import Any, Final
 
 import pytest
@@ -9,6 +11,7 @@ from hyrex_broker.domain import counters
 from hyrex_broker.domain.errors import LanesClosed
 from hyrex_broker.domain.model import Outcome, SubmitAnswer, TaskExtras
 from hyrex_broker.domain.retention import RetentionTerms
+from hyrex_broker.storage.lanes import Lane, LaneName
 from hyrex_broker.storage.unused import remove_unused
 from tests.integration.engine.bench import Bench, running_engine
 from tests.integration.storage.old_days import BAD, KEEP, upkeep
@@ -140,3 +143,26 @@ async def test_another_broker_forgets_what_this_one_removed(bench: Bench) -> Non
         other.engine.directory.close_all()
         await other.engine.retention.on_round()
         assert not [lane for lane, (queue, _) in other.engine.directory.names.items() if queue == "q"]
+
+
+async def test_many_lanes_that_close_together_are_interned_together(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last of ten thousand senders would wait for as many transactions."""
+    directory, calls = bench.engine.directory, list[int]()
+    intern = directory._store.intern
+
+    async def counted(names: Collection[LaneName], most_new: int) -> list[Lane]:
+        calls.append(len(names))
+        return await intern(names, most_new)
+
+    monkeypatch.setattr(directory._store, "intern", counted)
+    queues = [f"q{number}" for number in range(200)]
+    await asyncio.gather(*(directory.intern([(queue, "work")]) for queue in queues))
+    assert len(calls) <= 2
+    directory.close_all()
+    await asyncio.gather(*(directory.intern([(queue, "work")]) for queue in queues))
+    assert len(calls) <= 4
+    assert sum(calls) == 400
+    assert all(directory.find(queue, "work") is not None for queue in queues)
+    assert not directory._asked
