@@ -10,10 +10,19 @@ from hyrex_broker.domain.model import Outcome, RetryOutcome, SubmitAnswer, TaskE
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.storage.cluster import ClusterStore
 from tests.integration.engine.bench import Bench, Link
+from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import end_of, new_task
 from tests.support.assigned import AssignedRun
+from tests.support.postgres import run_apart
 
 ADA, BEN = "ada", "ben"
+
+
+@pytest.fixture(autouse=True)
+def of_two_buckets(storage_url: str) -> None:
+    """With a secret of its own a database puts both keys into one of the 64 buckets now and then."""
+    secret = "update shared_secret set secret = sha256('apart') where purpose = 'keys'"
+    run_apart(execute(storage_url, secret))
 
 
 async def _send(
