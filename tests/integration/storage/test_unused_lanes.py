@@ -133,7 +133,7 @@ async def test_nothing_is_stored_in_a_lane_that_is_closed(stage: Stage, kind: st
     storing: Mapping[str, Callable[[], Awaitable[object]]] = {
         "plain": lambda: stage.submits.submit(batch),
         "waits": lambda: stage.submits.submit_waiting(batch),
-        "keyed": lambda: KeyedStore(stage.database).submit(batch, [1]),
+        "keyed": lambda: KeyedStore(stage.database, 0).submit(batch, [1]),
     }
     with pytest.raises(LanesClosed):
         await storing[kind]()

@@ -346,7 +346,7 @@ with mine as materialized (
               $27::text[], ($28::text)::bigint[], $29::integer[], (select admissions from decided))
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key, concurrency_key, key_hash, max_per_key, admission)
-  where admission in (1, 2)
+  where (select lanes_usable($2)) and admission in (1, 2)
 ), leased as (
   insert into lease (task_id, lane, rank, token, session_id, sequence, assigned_at, deadline,
                      run_number, attempt_number, redeliveries, releases, alone)
