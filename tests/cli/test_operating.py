@@ -216,7 +216,7 @@ def test_bulk_forms_count_ask_and_follow_to_the_end(hyrex: Hyrex) -> None:
             "queue:mail status:queued status:scheduled status:retrying status:running status:blocked",
             DEAD,
         ),
-        ("retry", "status:failed status:timed_out error:Timeout", DEAD),
+        ("retry", "status:failed status:timed_out dead:yes error:Timeout", DEAD),
     ]
     assert "error:Timeout" in hyrex("bulk", "list")
     assert hyrex("bulk", "stop", listed[0]["id"]) == f"done: {DEAD} tasks are done\n"
