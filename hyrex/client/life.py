@@ -128,6 +128,7 @@ class ClientLoop:
     async def _live(self) -> None:
         self._main = asyncio.current_task()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_told_of_another_loop)
         connection = self._connection = BrokerConnection(self._addresses, self._token, self._pump)
         try:
             async with asyncio.TaskGroup() as group:
@@ -171,6 +172,17 @@ class ClientLoop:
                 self._connection.answered()
                 return found
             await asyncio.sleep(pause_s)
+
+
+def _told_of_another_loop(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what went wrong on the loop, except that gRPC found another one closed.
+
+    gRPC's loops share a queue, and whichever reads it passes on what is another's. The last words of calls
+    that ended with a loop (another cell's, for instance) come when it is closed, and nobody waits for them.
+    """
+    closed = str(context.get("exception")) == "Event loop is closed"
+    if not (closed and "PollerCompletionQueue" in str(context.get("message"))):
+        loop.default_exception_handler(context)
 
 
 def _let_go(error: BaseException | None) -> None:
