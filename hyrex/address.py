@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Address", "is_loopback", "parse_url", "protect_token", "trusted_url"]
+__all__ = ["HOW_TO_REACH_ONE", "Address", "is_loopback", "parse_url", "protect_token", "trusted_url"]
 
+HOW_TO_REACH_ONE: Final = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
+"""What to do where no broker answers."""
 DEFAULT_PORT: Final = 50051
 URL: Final = re.compile(r"(grpcs?)://(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?/?")
 

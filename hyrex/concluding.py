@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from hyrex.address import HOW_TO_REACH_ONE
 from hyrex.backend.known import acknowledge, observe, outgoing_of, supersede
 from hyrex.backend.outgoing import Deduplicated, Postponed, Progress, SendResult, Untimely
 from hyrex.backend.protocol import Backend
@@ -82,7 +83,7 @@ def _unanswered(backend: Backend, handle: TaskHandle[Any], outcome: SendResult) 
     if outcome is Progress.WAITING:
         advice = "It was tried again until HYREX_SEND_TIMEOUT was over."
         if backend.is_silent:
-            advice = "Start one with `hyrex dev`, or set HYREX_BROKER_URL."
+            advice = HOW_TO_REACH_ONE
         return BrokerUnavailable(f"{backend.silence}. {advice}", handle)
     return SubmitUnknown(
         f"{backend.silence} for {handle.task_name} {handle.id}: it may be stored or not; "

@@ -38,7 +38,9 @@ from hyrex.queue import HyrexQueue, queue_name
 from hyrex.rate import checked_rate
 from hyrex.retry import checked_backoff
 
-__all__ = ["TaskOptions", "anything", "approval_options", "check_schedulable", "checked_function"]
+__all__ = [
+    "TaskOptions", "anything", "approval_options", "check_schedulable", "checked_function", "task_name",
+]  # fmt: skip
 
 
 OF_APPROVALS: Final = ("name", "queue", "priority", "expires_in", "headers", "labels")
@@ -150,6 +152,16 @@ class TaskOptions:
             tz=tz,
             expires_in=checked_expiry(self.expires_in),
         )
+
+
+def task_name(given: Any, function: Any) -> str:
+    """The name of a task: the given one, or that of its function. Raises TypeError or ValueError."""
+    if given is not None:
+        return checked_name("name", given)
+    name = str(getattr(function, "__name__", ""))
+    if name == "<lambda>":
+        raise ValueError("a lambda has no name: give the task one, hy.task(lambda: ..., name=...)")
+    return name
 
 
 def _constant(what: str, key: str | KeyOf | None) -> str | Unset | None:

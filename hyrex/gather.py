@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from hyrex.backend.known import learn
+from hyrex.backend.known import KnownTask, learn
 from hyrex.backend.protocol import Watched
 from hyrex.client.process import current_backend
 from hyrex.options import Timeout, checked_wait
@@ -37,7 +37,13 @@ async def wait_all_async(handles: Iterable[SentTaskHandle], timeout: Timeout = N
 
 
 def _pending(handles: Iterable[SentTaskHandle]) -> list[str]:
-    return [str(handle.id) for handle in handles if not handle.is_final]
+    return [str(handle.id) for handle in map(_checked, handles) if not handle.is_final]
+
+
+def _checked(handle: SentTaskHandle) -> SentTaskHandle:
+    if not isinstance(handle, KnownTask):
+        raise TypeError(f"wait_all wants handles, as send() returns them, got {handle!r:.200}")
+    return handle
 
 
 def _learn(handles: Iterable[Any], watched: Watched) -> None:

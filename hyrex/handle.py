@@ -202,7 +202,8 @@ class TaskHandle(KnownTask, Generic[R]):
     def _known(self, began: float) -> TaskSnapshot:
         if not self.is_final or self._state is None:
             waited = time.monotonic() - began
-            told = f"; hyrex task why {self._id} says for what" if self._status == TaskStatus.BLOCKED else ""
+            runs = self._status in (None, TaskStatus.RUNNING)
+            told = "" if runs else f"; hyrex task why {self._id} says what it waits for"
             raise TimeoutError(
                 f"{self.task_name} {self._id} is {self._status or 'of unknown status'} after "
                 f"{round(waited, 3):.3g} s{told}"

@@ -115,7 +115,9 @@ def checked_key(key: str) -> str:
 def _own_keys() -> tuple[str, ...]:
     path = os.environ.get(_KEY_FILE)
     if not path:
-        raise ValueError(f"no key signs the link: give key=, or name its file in {_KEY_FILE}")
+        raise ValueError(
+            f"no key signs the link: name its file in {_KEY_FILE}, or give key= (in a terminal --key-file)"
+        )
     return read_keys(path)
 
 

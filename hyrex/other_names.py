@@ -91,14 +91,16 @@ def advice(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
 
 
-def knows_its_options(method: Callable[P, R]) -> Callable[P, R]:
-    """Have a method that takes options by name say of an unknown one which may be meant (TypeError)."""
+def knows_its_options(method: Callable[P, R], called: str = "") -> Callable[P, R]:
+    """Have a method that takes options by name say of an unknown one which may be meant (TypeError), as
+    `called` where users know it by another name."""
     known = frozenset(getattr(method, "__kwdefaults__", ()))
+    called = called or method.__name__
 
     @functools.wraps(method)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in kwargs.keys() - known:
-            raise TypeError(f"{method.__name__} has no option {name!r}; {advice(name, sorted(known))}")
+            raise TypeError(f"{called} has no option {name!r}; {advice(name, sorted(known))}")
         return method(*args, **kwargs)
 
     return checked

@@ -11,7 +11,14 @@ from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from hyrex.arguments.signature import local_names
-from hyrex.definition import TaskOptions, anything, approval_options, check_schedulable, checked_function
+from hyrex.definition import (
+    TaskOptions,
+    anything,
+    approval_options,
+    check_schedulable,
+    checked_function,
+    task_name,
+)
 from hyrex.errors import DefinitionError, DuplicateTask
 from hyrex.middleware import Middleware, Stack
 from hyrex.options import UNSET, Backoff, KeyOf, OnError, OnFull, Unset
@@ -147,6 +154,8 @@ class HyrexRegistry:
 
     def add_registry(self, registry: "HyrexRegistry") -> None:
         """Include another registry's tasks, also those that it defines later. Raises DuplicateTask."""
+        if not isinstance(registry, HyrexRegistry):
+            raise TypeError(f"add_registry() takes a HyrexRegistry, got {registry!r:.200}")
         if self in registry._all_registries():
             raise DefinitionError("a registry cannot contain itself")
         self._nested.append(registry)
@@ -213,7 +222,7 @@ class HyrexRegistry:
         kind: type[HyrexTask[..., Any]],
         names: Mapping[str, Any] | None,
     ) -> HyrexTask[..., Any]:
-        name = str(options.name or getattr(function, "__name__", ""))
+        name = task_name(options.name, function)
         is_async = checked_function(function, name)
         if is_async and kind is HyrexTask:
             kind = AsyncHyrexTask

@@ -39,6 +39,8 @@ def _checked(task_id: UUID | str, payload: Mapping[str, Any] | None) -> Replay:
 
 
 def _encoded(task_id: str, payload: Mapping[str, Any]) -> bytes:
+    if not isinstance(payload, Mapping):
+        raise TypeError(f"the payload of a replay is a dict of its arguments by name, got {payload!r:.200}")
     arguments = dict(payload)
     if not is_json(arguments):
         raise ArgumentInvalid(

@@ -6,6 +6,7 @@ with `cron=` its worker declares by itself. With cells a schedule is in that of 
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hyrex.backend.encoding import encoded
@@ -13,6 +14,7 @@ from hyrex.call import TaskCall
 from hyrex.codec import CODECS
 from hyrex.errors import RuntimeUnsupported, loaded
 from hyrex.options import checked_name, checked_schedule, checked_seconds
+from hyrex.other_names import knows_its_options
 from hyrex.runtime.callsite import warn_if_on_loop
 from hyrex.schedule import CatchUp, Schedule, ScheduleSlot
 
@@ -163,6 +165,7 @@ def _handle(task_id: str) -> "TaskHandle[Any]":
     return handle
 
 
+@partial(knows_its_options, called="schedules.put")
 def _wanted(
     name: str,
     call: TaskCall[Any],

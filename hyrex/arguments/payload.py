@@ -8,7 +8,7 @@ proves that it is kept, the encoded value is decoded and compared.
 from collections.abc import Collection, Iterator
 from typing import Any, Final, NotRequired
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import (
     CoreConfig,
     PydanticSerializationError,
@@ -158,7 +158,12 @@ def _arguments_schema(signature: TaskSignature, where: str, names: Collection[st
         if names is None or name in names
     }
     arguments = TypedDict("arguments", fields)  # type: ignore[misc]  # made at run time
-    schema = _schema_of(arguments, where)
+    try:
+        schema = _schema_of(arguments, where)
+    except TypeError:
+        for name in fields:
+            _schema_of(hints[name], f"{where}: parameter {name!r}")
+        raise
     inner = schema["schema"] if schema["type"] == "definitions" else schema
     forbidding = {**inner, "extra_behavior": "forbid"}  # as a config, classes below would inherit it
     return {**schema, "schema": forbidding} if inner is not schema else forbidding
@@ -170,6 +175,12 @@ def _schema_of(hint: Any, where: str) -> Any:
         if not isinstance(adapter.core_schema, dict):
             adapter.rebuild(force=True)  # a class with defer_build
         return adapter.core_schema
+    except PydanticSchemaGenerationError as error:
+        kind = error.message.split(". ")[0].removeprefix("Unable to generate pydantic-core schema for ")
+        raise TypeError(
+            f"{where}: {kind} has no form that can be sent; hint what it is made of (text, numbers, a "
+            "pydantic model), and make it anew in the task"
+        ) from error
     except PydanticUserError as error:
         raise TypeError(f"{where}: {error.message}") from error
     except SchemaError as error:

@@ -79,7 +79,7 @@ def limit(
 ) -> None:
     """Limit how many tasks of a queue run at once, how many begin in a time, or both."""
     if runs is None and rate is None:
-        raise CommandError("give a number of runs, a --rate, or both")
+        raise CommandError("give a number of runs, a --rate, or both", status=2)
     changes: dict[str, Any] = {} if runs is None else {"concurrency_limit": runs}
     if rate is not None or burst is not None:
         changes["rate"] = _rate(rate, burst)
@@ -98,7 +98,7 @@ def _rate(text: str | None, burst: int | None) -> "task_pb2.Rate":
     try:
         rate = checked_rate(text, burst, "--rate")
     except ValueError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(str(error), status=2) from None
     assert rate is not None
     return task_pb2.Rate(count=rate.count, period=Duration(seconds=rate.period_s), burst=rate.burst)
 
@@ -141,7 +141,7 @@ def retention(
 ) -> None:
     """Keep a queue's finished tasks for a shorter time than brokers keep others."""
     if days is None and dead_letters is None:
-        raise CommandError("give a number of days, --dead-letters, or both")
+        raise CommandError("give a number of days, --dead-letters, or both", status=2)
     changes = {"retention_days": days, "dead_letter_days": dead_letters}
     said = {field: value for field, value in changes.items() if value is not None}
     _update(broker_url, as_json, create, name=name, **said)

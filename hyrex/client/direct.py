@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from hyrex.address import trusted_url
+from hyrex.address import HOW_TO_REACH_ONE, trusted_url
 from hyrex.backend.outgoing import Outgoing, Progress, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
@@ -157,4 +157,5 @@ class DirectBackend:
         if not failure.repeatable:
             raise failure.exception()
         within = f"{self._settings.send_timeout_s:g} s"
-        raise BrokerUnavailable(f"no answer from {self._settings.broker_url} within {within} ({failure})")
+        url = self._settings.broker_url
+        raise BrokerUnavailable(f"no answer from {url} within {within} ({failure}). {HOW_TO_REACH_ONE}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
-from hyrex.address import trusted_url
+from hyrex.address import HOW_TO_REACH_ONE, trusted_url
 from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay, Watched
@@ -248,7 +248,7 @@ class RemoteBackend:
     def _seen(self, subscription: Subscription, done: bool) -> Watched:
         life = self._life
         if not done and not subscription.states and life is not None and life.is_refused:
-            raise BrokerUnavailable(f"no answer from {self.settings.broker_url}")
+            raise BrokerUnavailable(f"no answer from {self.settings.broker_url}. {HOW_TO_REACH_ONE}")
         return Watched(subscription.states, subscription.failures)
 
     # Unary calls about what is stored

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
 
+from hyrex.address import HOW_TO_REACH_ONE
 from hyrex.config import Settings
 from hyrex.errors import BrokerUnavailable
 from hyrex.transport.calls import Calls
@@ -20,6 +21,11 @@ class Client(Protocol):
     """What has the thread."""
 
     settings: Settings
+
+    @property
+    def is_silent(self) -> bool:
+        """True if there was no answer, and no broker said why."""
+        ...
 
     @property
     def silence(self) -> str:
@@ -48,7 +54,7 @@ class UnaryCalls:
             try:
                 return future.result(ends - time.monotonic())
             except TimeoutError:
-                raise BrokerUnavailable(self._client.silence) from None
+                raise self._unanswered() from None
             except CancelledError:
                 pass  # the client's thread made way for a fork
             finally:
@@ -68,9 +74,13 @@ class UnaryCalls:
                             raise
                         # nobody cancelled the caller: the client's thread made way for a fork
         except TimeoutError:
-            raise BrokerUnavailable(self._client.silence) from None
+            raise self._unanswered() from None
         finally:
             self._client.end_if_brief()
+
+    def _unanswered(self) -> BrokerUnavailable:
+        advice = f". {HOW_TO_REACH_ONE}" if self._client.is_silent else ""
+        return BrokerUnavailable(f"{self._client.silence}{advice}")
 
     def _patience(self, within_s: float | None) -> float:
         return self._client.settings.send_timeout_s if within_s is None else within_s

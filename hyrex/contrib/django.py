@@ -40,4 +40,6 @@ class AfterCommit(Generic[P]):
 
 def on_commit(task: Sendable[P, Any], *, using: str | None = None, robust: bool = False) -> AfterCommit[P]:
     """Have a task sent after the commit: `on_commit(charge).send(order_id)`. `using`: the database."""
+    if not isinstance(task, Sendable):
+        raise TypeError(f"on_commit() takes a task, got {task!r:.200}")
     return AfterCommit(task, using, robust)

@@ -115,8 +115,9 @@ def translated(call: Enqueue) -> Iterator[None]:
         if state in _MISSING:
             raise OutboxUnavailable(
                 f"{call.task} was not enqueued: the connection's database has no {call.schema}.enqueue_bytes."
-                " Use a connection to the database of the brokers, which have migrated it; if they use"
-                " --schema, set HYREX_SCHEMA or on(connection, schema=...)"
+                " Use a connection to the database of the brokers, or make an outbox in this one:"
+                " `hyrex outbox install --outbox-url URL`. If they use --schema, set HYREX_SCHEMA or"
+                " on(connection, schema=...)"
             ) from error
         if state == _FORBIDDEN:
             raise OutboxUnavailable(

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from hyrex.address import trusted_url
+from hyrex.address import HOW_TO_REACH_ONE, trusted_url
 from hyrex.backend.ids import new_task_id
 from hyrex.backend.outgoing import prepare
 from hyrex.backend.send_spec import SendSpec
@@ -111,7 +111,7 @@ class ScheduleCalls(BlockingCalls):
         if attempts > 1 and failure.reason and failure.reason == done_if:
             return None
         if failure.repeatable:
-            raise BrokerUnavailable(f"no answer from {self._url} in time ({failure})")
+            raise BrokerUnavailable(f"no answer from {self._url} in time ({failure}). {HOW_TO_REACH_ONE}")
         raise failure.exception()
 
 

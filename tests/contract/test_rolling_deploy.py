@@ -19,7 +19,7 @@ def test_a_task_of_the_next_version_waits_for_a_worker_that_has_it(
         handle.refresh()
         return handle.waiting_for
 
-    assert "this one has another version of rolling.charge (currency: Extra inputs" in eventually(said)
+    assert "they do not fit rolling.charge here: currency: Extra inputs" in eventually(said)
     new = contract_processes.worker(shared_broker.url, "tests.contract.rolling_new:app", "-p", "1")
     old.end_group()
     assert handle.result(timeout=60) == "2 CHF"

@@ -115,7 +115,9 @@ class NoSuchTask(BrokerError):
 
     def __init__(self, task_id: str) -> None:
         super().__init__(
-            f"no task {task_id}; it was never stored or its retention is over", {"task_id": task_id}
+            f"no task {task_id}; it was never stored, its transaction has not committed, or its retention "
+            "is over",
+            {"task_id": task_id},
         )
 
 

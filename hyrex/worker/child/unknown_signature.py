@@ -38,8 +38,9 @@ def given_back(run: Run, error: BaseException) -> Released | None:
     if OF_ANOTHER_VERSION.isdisjoint(one["type"] for one in cause.errors()):
         return None
     reason = (
-        f"no worker has accepted its arguments yet: this one has another version of {run.name} "
-        f"({described(cause, with_values=False)}); deploy workers before senders"
+        f"no worker has accepted its arguments yet, and they do not fit {run.name} here: "
+        f"{described(cause, with_values=False)}. If a name is mistyped, cancel it and send it anew; if this "
+        "worker has another version of it, deploy workers before senders"
     )
     return postponed(run, reason)
 

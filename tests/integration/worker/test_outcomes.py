@@ -79,7 +79,7 @@ async def test_arguments_of_another_version_are_given_back_for_other_workers(
     told = await bench.broker.outcome(first)
     assert told.WhichOneof("outcome") == "released"
     assert told.released.retry_delay.ToTimedelta().total_seconds() == 0.25
-    assert "this one has another version of add" in told.released.reason
+    assert "they do not fit add here" in told.released.reason
     assert (await bench.broker.outcome(later)).released.retry_delay.seconds == 4
     failed = (await bench.broker.outcome(last)).failed
     assert (failed.error.type, failed.retryable) == ("ArgumentInvalid", False)
