@@ -28,7 +28,7 @@
     │   ├── TaskWasCancelled       it was cancelled (also a TaskCancelled)
     │   └── ResultInvalid          it completed, but the result does not fit the return annotation
     ├── ResultNotSerializable      a task returned what cannot be stored; the run is failed, not retried
-    ├── RuntimeUnsupported         gevent or eventlet has replaced the threads, or a fork found gRPC in use
+    ├── RuntimeUnsupported         gevent or eventlet, a fork with gRPC in use, a worker's import of the app
     ├── PayloadUnavailable         a codec cannot encode or decode now, or not here: a key, the store
     ├── PayloadUnreadable          a codec can never decode it: changed, deleted, or too large
     ├── WouldDeadlock              wait() inside a task, and no slot is left to run what it waits for

@@ -11,8 +11,6 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from hyrex.cli.devserver.target import AT_IMPORT
-from hyrex.errors import BrokerUnavailable
 from hyrex.worker.child.target import TargetInvalid, load_target
 
 
@@ -32,15 +30,9 @@ def check(target: str) -> dict[str, object]:
     except TargetInvalid as error:
         return {"invalid": str(error)}
     except BaseException as error:
-        text = _text_of(error)
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
         shown = "".join(traceback.format_exception(type(error), error, _from_own_code(error)))
         return {"place": place_of(error), "error": f"{type(error).__name__}: {text}", "traceback": shown}
-
-
-def _text_of(error: BaseException) -> str:
-    if isinstance(error, BrokerUnavailable):  # `hyrex dev` has not started its broker yet
-        return f"a broker is asked while the file is imported; {AT_IMPORT}"
-    return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
 def _from_own_code(error: BaseException) -> TracebackType | None:

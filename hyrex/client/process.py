@@ -13,6 +13,7 @@ from hyrex.backend.protocol import Backend
 from hyrex.client.green import refuse_green_threads
 from hyrex.config import cells_text, fingerprint, read_settings
 from hyrex.errors import RuntimeUnsupported, loaded
+from hyrex.runtime.app_import import SENT_AT_IMPORT, is_importing_app
 from hyrex.runtime.loading import before_forks, first_use, in_children
 from hyrex.transport.grpc_threads import GrpcThreads
 
@@ -71,6 +72,8 @@ def close_client() -> None:
 def _make() -> Backend:
     global _remote, _fingerprint
     refuse_green_threads()
+    if is_importing_app():
+        raise RuntimeUnsupported(SENT_AT_IMPORT)
     if not _is_usable:
         raise RuntimeUnsupported(UNUSABLE)
     with_cells = bool(cells_text())

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from hyrex.cli.errors import CommandError
+from hyrex.runtime.app_import import AT_IMPORT
 
 CHECK_WITHIN_S: Final = 60.0
-AT_IMPORT: Final = 'write what sends tasks and waits for them below `if __name__ == "__main__":`'
-"""What to do with code that runs while a worker imports its file."""
 
 
 @dataclass(frozen=True, slots=True)

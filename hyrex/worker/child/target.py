@@ -15,6 +15,7 @@ from hyrex.middleware import Middleware
 from hyrex.queue import HyrexQueue
 from hyrex.rate import checked_rate
 from hyrex.registry import HyrexRegistry
+from hyrex.runtime.app_import import importing_app
 from hyrex.task import HyrexTask, coder_of
 from hyrex.worker.shared.child_messages import Imported, QueueInfo, RateInfo, ScheduleInfo, TaskInfo
 
@@ -50,7 +51,8 @@ def load_target(target: str) -> Target:
     if str(folder) not in sys.path and not (folder == Path.cwd() and "" in sys.path):
         sys.path.insert(0, str(folder))
     try:
-        module = importlib.import_module(module_name)
+        with importing_app():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             _hint_at_neighbour(error, module_name, folder)
