@@ -40,6 +40,9 @@ from hyrex.worker.stream.session import WorkerSession
 from hyrex.worker.stream.stream import StreamParts
 from hyrex.worker.stream.workload import Workload
 
+NO_TASKS: Final = (
+    "%s has no tasks, so this worker runs nothing: app.add_registry(hy) adds those of a registry"
+)
 log = logging.getLogger("hyrex.worker")
 
 _GOODBYE_WITHIN_S: Final = 3.0
@@ -242,6 +245,8 @@ class Runtime:
         if not self._announced_ready:
             self._announced_ready = True
             print(self._ready_line(), flush=True)
+            if not self._app.tasks:
+                log.warning(NO_TASKS, self._options.target)
         else:
             log.info("connected again")
 
