@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, overload
 
+from hyrex.backend.bodies import BODIES, refuse_in_body
 from hyrex.backend.ids import ID_BYTES, new_task_id, task_ids
 from hyrex.backend.origin import Origin, origin_here
 from hyrex.backend.send_spec import SendSpec
@@ -143,10 +144,16 @@ class OutgoingBatch(Sequence[Outgoing]):
 
 
 def prepare_many(specs: Sequence[SendSpec], payloads: Sequence[bytes]) -> OutgoingBatch:
-    """Make the tasks of calls, as prepare() makes one. `specs`: one for all, or one for each."""
+    """Make the tasks of calls, as prepare() makes one. `specs`: one for all, or one for each. Raises
+    WorkflowInvalid in the body of a workflow."""
+    if BODIES and specs:
+        refuse_in_body(specs[0])
     return OutgoingBatch(task_ids.many(len(payloads)), specs, payloads, origin_here())
 
 
 def prepare(spec: SendSpec, payload: bytes) -> Outgoing:
-    """Make the task of a call: with a new id, and with its parent if a running task sends it."""
+    """Make the task of a call: with a new id, and with its parent if a running task sends it. Raises
+    WorkflowInvalid in the body of a workflow."""
+    if BODIES:
+        refuse_in_body(spec)
     return Outgoing(new_task_id(), spec, payload, origin_here())

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
+from hyrex.backend.bodies import BODIES, CURRENT_BODY
 from hyrex.errors import WorkflowInvalid
 from hyrex.workflows.node import Binding, NodeTask, WorkflowNode
 from hyrex.workflows.references import ResultOf, refuse_nodes_in, results_in
@@ -46,14 +46,12 @@ class Building:
         return found
 
 
-_current: ContextVar[Building | None] = ContextVar("hyrex_workflow_building", default=None)
-
-
 @contextmanager
 def building(name: str) -> Iterator[Building]:
     """Have the nodes that the enclosed code makes belong to a new graph."""
     found = Building(name)
-    before = _current.set(found)
+    before = CURRENT_BODY.set(found)
+    BODIES.append(found)
     try:
         yield found
     except WorkflowInvalid as error:
@@ -61,12 +59,13 @@ def building(name: str) -> Iterator[Building]:
             error.args = (f"workflow {name}: {error}",)
         raise
     finally:
-        _current.reset(before)
+        BODIES.remove(found)
+        CURRENT_BODY.reset(before)
 
 
 def current_building(what: str, instead: str = "write it in a function with @hy.workflow") -> Building:
     """The graph whose workflow's body runs now. Raises WorkflowInvalid, which says what to do `instead`."""
-    found = _current.get()
+    found: Building | None = CURRENT_BODY.get()
     if found is None:
         raise WorkflowInvalid(f"{what} stands outside of a workflow's body; {instead}")
     return found

@@ -29,6 +29,8 @@ from hyrex_broker.storage.statements import load
 _SQL: Final = load("reads")
 _AWAITED, _QUEUES_BELOW = (load("workflows")[name] for name in ("awaited", "queues_below"))
 IDS_PER_STATEMENT: Final = 1000
+ROOTS_PER_STATEMENT: Final = 20
+"""Whose nodes one statement reads: each may have 1,000."""
 _NO_PROGRESS: Final = (
     "(select task_id, token, 0::float8 as done, 0::float8 as total, '' as text, now() as updated_at"
     " from lease where false) run_progress"
@@ -147,8 +149,11 @@ class TaskReads:
 
     async def queues_below(self, task_ids: Sequence[TaskId]) -> dict[TaskId, list[str]]:
         """Of those that are roots of workflows: the queues of their nodes."""
-        rows = await self._database.fetch(_QUEUES_BELOW, sorted(set(task_ids)))
-        return {TaskId(row["id"]): row["queues"] for row in rows}
+        ids, found = sorted(set(task_ids)), dict[TaskId, list[str]]()
+        for first in range(0, len(ids), ROOTS_PER_STATEMENT):
+            rows = await self._database.fetch(_QUEUES_BELOW, ids[first : first + ROOTS_PER_STATEMENT])
+            found |= {TaskId(row["id"]): row["queues"] for row in rows}
+        return found
 
     async def _queues_of_stored(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
         rows = await self._database.fetch(_SQL["queues_of"], sorted(set(task_ids)))

@@ -3,6 +3,7 @@
 A box of several nodes is one row, and where it is looked into, its nodes have rows of their own.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ WIDTH: Final = 1000.0
 NARROWEST: Final = 2.0
 MOST_ROWS: Final = 250
 MARKS: Final = 5
+_STEPS: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+"""Between two marks, times a power of ten;"""
+_LONG_STEPS_S: Final = (15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 2700)
+"""from 15 s on as clocks have them, and from an hour on whole hours."""
 WAITING: Final = frozenset({"queued", "scheduled", "retrying", "blocked"})
 
 
@@ -68,13 +73,27 @@ def waterfall_of(boxes: Sequence[Box], opened: int | None, now: datetime | None 
     times = [time for _, _, stretches in found for each in stretches for time in (each.begin, each.end)]
     if not times:
         return None
-    start, whole = min(times), max((max(times) - min(times)).total_seconds(), 0.001)
+    start, whole = min(times), axis_s((max(times) - min(times)).total_seconds())
     rows = [
         WaterfallRow(box, node, tuple(_bar(each, start, whole) for each in stretches), _seconds(stretches))
         for box, node, stretches in found[:MOST_ROWS]
     ]
     marks = tuple(duration(whole * place / (MARKS - 1)) if place else "0" for place in range(MARKS))
     return Waterfall(tuple(rows), marks, start, max(0, len(found) - MOST_ROWS))
+
+
+def axis_s(seconds: float) -> float:
+    """The shortest axis on which this has room and whose marks are round."""
+    least = max(seconds, 0.004) / (MARKS - 1) * 0.999999  # what a mark is short of by its fraction alone
+    hours = math.ceil(least / 3600) * 3600
+    if least > _LONG_STEPS_S[-1]:
+        return hours * (MARKS - 1)
+    scale = 10 ** math.floor(math.log10(least))
+    short = [
+        step * scale * ten for ten in (1, 10) for step in _STEPS if step * scale * ten < _LONG_STEPS_S[0]
+    ]
+    step: float = next(each for each in (*short, *_LONG_STEPS_S) if each >= least)
+    return step * (MARKS - 1)
 
 
 def _subjects(boxes: Sequence[Box], opened: int | None) -> Iterator[tuple[Box, ShownNode | None]]:

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1.task_service_pb2 import SUBMIT_OUTCOME_REJECTED, SUBMIT_OUTCOME_STORED, TaskFilter
@@ -16,6 +18,7 @@ from hyrex_broker.service.callers import set_caller
 from hyrex_broker.service.entry import Continuation, Handler
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.task_rights import TaskRights
+from hyrex_broker.storage import reads as reading
 from hyrex_broker.storage.reads import TaskReads
 from tests.integration.engine.bench import Bench
 from tests.integration.engine.test_workflow_service import served
@@ -122,3 +125,26 @@ async def test_a_bulk_operation_on_roots_needs_the_right_to_the_queues_of_their_
     assert (operation.matched, operation.done) == (1, 1)
     assert await failed.left() == ["", "a", "b"]
     assert await stored[1].left() == []
+
+
+async def test_the_queues_below_many_roots_are_read_a_few_roots_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may have 1,000 nodes: those of 190 in one statement ran into its timeout."""
+    monkeypatch.setattr(reading, "ROOTS_PER_STATEMENT", 2)
+    roots = [sent({"a": [], "b": ["a"]}, queue=f"team-{number}") for number in range(5)]
+    async with served(bench, OneCaller()) as stub:
+        for each in roots:
+            assert (await stub.SubmitWorkflow(each)).root.outcome == SUBMIT_OUTCOME_STORED
+    asked: list[int] = []
+    fetch = bench.database.fetch
+
+    async def noted(sql: str, *args: Any, **options: Any) -> Any:
+        asked.append(len(args[0]))
+        return await fetch(sql, *args, **options)
+
+    monkeypatch.setattr(bench.database, "fetch", noted)
+    ids = [TaskId(each.root.task_id) for each in roots]
+    found = await TaskReads(bench.database).queues_below(ids)
+    assert found == {each: [f"team-{number}"] for number, each in enumerate(ids)}
+    assert asked == [2, 2, 1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hyrex import WorkflowInvalid
+from hyrex import WorkflowInvalid, send_many
 from hyrex.errors import DefinitionError
 from hyrex.workflows.node import WorkflowNode
 from tests.unit.sdk.workflow_tasks import (
@@ -123,7 +123,25 @@ def no_node() -> None:
     one >> [two, print]  # type: ignore[list-item]
 
 
+def sends() -> None:
+    one >> two
+    three.send()
+
+
+def sends_many() -> None:
+    one >> two
+    send_many([three.call()])
+
+
+def sends_a_workflow() -> None:
+    one >> two
+    sum_of_squares.send([1])
+
+
 REFUSED = [
+    (sends, r"three is sent in the body, which only describes the graph.*write three\.node\(\.\.\.\)"),
+    (sends_many, r"three is sent in the body.*write three\.node"),
+    (sends_a_workflow, r"sum_of_squares is sent in the body.*write sum_of_squares\(\.\.\.\) to have it"),
     (circle, "has a circle: two >> three >> two; take one of these edges away"),
     (itself, "has a circle: one >> one"),
     (nothing, r"has no nodes; its body wires some.* a call, a\(\.\.\.\), runs the function here"),
