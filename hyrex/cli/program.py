@@ -33,6 +33,7 @@ from hyrex.cli import (
     top,
     verify,
     worker,
+    workflow,
 )
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import make_writable, printable, say
@@ -70,6 +71,7 @@ outbox.commands.command("retry")(outbox_rows.retry)
 outbox.commands.command("dismiss")(outbox_rows.dismiss)
 program.add_typer(outbox.commands, name="outbox")
 program.add_typer(schedule.commands, name="schedule")
+program.add_typer(workflow.commands, name="workflow")
 program.add_typer(worker.commands, name="worker")
 program.add_typer(broker.commands, name="broker")
 program.add_typer(bulk_commands.commands, name="bulk")

@@ -7,9 +7,10 @@ from typing import Final
 
 from markupsafe import Markup
 
-from hyrex.dashboard.graph.nodes import ENDED, ShownNode, counted, ended_of, worst
+from hyrex.dashboard.graph.nodes import ShownNode, counted, worst
 from hyrex.dashboard.graph.places import BOX_HEIGHT, BOX_WIDTH, Layout
 from hyrex.dashboard.render.text import shortened, visible
+from hyrex.transport.node_words import ENDED, ended_of
 
 LONGEST_LABEL: Final = 24
 LONGEST_TITLE: Final = 300

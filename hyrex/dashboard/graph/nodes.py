@@ -4,22 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from hyrex.dashboard.graph.folding import WorkflowShape
-from hyrex.dashboard.render.values import FINAL, moment, task_word
+from hyrex.dashboard.render.values import moment
+from hyrex.transport.node_words import ENDED, UNSEEN, WORST_FIRST, node_word
 from hyrex.v1 import task_pb2
 from hyrex.v1 import workflow_service_pb2 as wire
-
-WORST_FIRST: Final = (
-    "failed", "timed_out", "lost", "running", "retrying", "queued", "scheduled", "blocked", "cancelled",
-    "skipped", "unknown", "completed",
-)  # fmt: skip
-"""In this order a box of several nodes has its look from one of them."""
-ENDED: Final = frozenset({"failed", "timed_out", "lost", "cancelled", "skipped", "completed"})
-BAD_ENDS: Final = ENDED - {"completed"}
-UNSEEN: Final = "unknown"
-"""The word for a node whose queue the person may not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +59,7 @@ def nodes_of(found: wire.GetWorkflowResponse) -> list[ShownNode]:
         sent = moment(each.task, "submitted_at")
         known = [end for end in ends if end is not None]
         ready = None if len(known) < len(ends) or sent is None else max([sent, *known])
-        nodes.append(ShownNode(place, each.name, _word(each.task), each.task, each.approval, ready))
+        nodes.append(ShownNode(place, each.name, node_word(each.task), each.task, each.approval, ready))
     return nodes
 
 
@@ -81,28 +71,3 @@ def worst(words: Counter[str]) -> str:
 def counted(nodes: Sequence[ShownNode]) -> Counter[str]:
     """How many stand where."""
     return Counter(node.word for node in nodes)
-
-
-def by_state(words: Counter[str]) -> list[tuple[str, int]]:
-    """The same as a list, the worst first."""
-    return [(word, words[word]) for word in WORST_FIRST if words[word]]
-
-
-def ended_of(words: Counter[str]) -> int:
-    """How many have ended."""
-    return sum(words[word] for word in ENDED)
-
-
-def standing(root: task_pb2.Task, words: Counter[str]) -> str:
-    """How a workflow stands: its root, which no worker runs, is blocked as long as a node lives."""
-    if root.status in FINAL:
-        return task_word(root.status)
-    return next((word for word in ("running", "retrying", "queued", "scheduled") if words[word]), "blocked")
-
-
-def _word(task: task_pb2.Task) -> str:
-    if not task.task_id:
-        return UNSEEN
-    if task.status in FINAL and task.runs and task.runs[-1].cause == task_pb2.CANCEL_CAUSE_SKIPPED:
-        return "skipped"
-    return task_word(task.status)

@@ -9,17 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from hyrex.dashboard.graph.drawing import Addresses, Box, boxes_of, drawn_graph
-from hyrex.dashboard.graph.nodes import (
-    BAD_ENDS,
-    WORST_FIRST,
-    ShownNode,
-    by_state,
-    counted,
-    ended_of,
-    graph_of,
-    nodes_of,
-    standing,
-)
+from hyrex.dashboard.graph.nodes import ShownNode, counted, graph_of, nodes_of
 from hyrex.dashboard.graph.places import Layout, layout_of
 from hyrex.dashboard.graph.waterfall import waterfall_of
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of
@@ -27,6 +17,7 @@ from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Missing, Page, Visit
 from hyrex.dashboard.pages.task import why_it_waits
 from hyrex.dashboard.render.values import BAD, FINAL, query
+from hyrex.transport.node_words import BAD_ENDS, WORST_FIRST, by_state, ended_of, standing
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from hyrex.dashboard.graph.nodes import ENDED, by_state, counted, nodes_of, standing
+from hyrex.dashboard.graph.nodes import counted, nodes_of
 from hyrex.dashboard.pages.page import Page, Visit
 from hyrex.dashboard.render.values import FINAL, moment, query, task_word
 from hyrex.transport.errors import CallFailed
+from hyrex.transport.node_words import ENDED, by_state, standing
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
 from hyrex.v1 import workflow_service_pb2 as wire

@@ -79,7 +79,7 @@ def as_script(place: Path, name: str, code: str) -> str:
 
 
 def test_the_code_of_the_guide_to_workflows_runs(tmp_path: Path) -> None:
-    made, edges, many, testing = blocks("docs/howto/workflows.md")
+    made, edges, many, _timed, testing = blocks("docs/howto/workflows.md")
     (printed,) = blocks("docs/howto/workflows.md", "text")
     assert as_script(tmp_path, "orders", made) == printed
     as_script(tmp_path, "nightly", edges)

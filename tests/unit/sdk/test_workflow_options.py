@@ -36,7 +36,14 @@ def test_options_are_the_decorators_the_registrys_and_those_of_the_call() -> Non
         ({"workflow_arg_schema": Order}, r"no option workflow_arg_schema: give its function a parameter"),
         ({"priorty": 3}, r"hy\.workflow has no option priorty: did you mean priority\?"),
         ({"colour": 3}, r"hy\.workflow has no option colour: it has name, queue, priority, fail_fast"),
-        ({"cron": "@daily"}, "no option cron: give cron to a task that sends the workflow"),
+        (
+            {"cron": "@daily"},
+            r"no option cron: give cron to a task that .*At times of a clock",
+        ),
+        (
+            {"tz": "UTC"},
+            r"no option tz: give cron and tz to a task that .*At times of a clock",
+        ),
         ({"priority": 11}, "workflow one_node: priority must be 1..10, got 11"),
         ({"fail_fast": 1}, "workflow one_node: fail_fast must be True or False, got 1"),
         ({"labels": {"a": 1}}, "workflow one_node: labels must be a mapping of str to str"),
