@@ -45,6 +45,7 @@ from hyrex_broker.engine.submit.handoff import Handoff
 from hyrex_broker.engine.submit.intake import Intake
 from hyrex_broker.engine.submit.keyed import KeyedSubmits, KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms
+from hyrex_broker.engine.sweep import Sweep
 from hyrex_broker.engine.watches import Watches
 from hyrex_broker.engine.workflows import WorkflowIntake
 from hyrex_broker.identity import known_tokens, token_parts
@@ -209,6 +210,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     nodes = Nodes(workflows, dispatcher, promoter, config.payload_limit_bytes)
     relay = OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes)
     carrier = _carrier(config, database)
+    follows = FollowStore(database)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
     engine = Engine(
         directory=directory,
@@ -218,7 +220,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         expiry=Expiry(ExpiryStore(database), marks),
         intake=Intake(submits, handoff, directory, dispatcher, promoter, rooms, keyed),
         reports=reports,
-        follow=Follower(FollowStore(database), nodes, directory, dispatcher, broker_id),
+        follow=Follower(follows, nodes, directory, dispatcher, Sweep(follows, nodes, marks, broker_id)),
         nodes=nodes,
         workflows=WorkflowIntake(workflows, submits, places, promoter, hasher),
         heartbeats=Heartbeats(session_store, sessions, reports, broker_id, lease),

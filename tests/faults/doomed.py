@@ -1,7 +1,7 @@
 """Brokers that kill themselves at a named point, for tests. No code of the broker knows of it: what runs here
 wraps the statements of the storage, and then runs `hyrex_broker` as it is.
 
-A point is what a loop of the broker has just done: `Follower._sweep: follow.dead_seats` is the answer to that
+A point is what a loop of the broker has just done: `Sweep.run: follow.dead_seats` is the answer to that
 statement, `BulkOperations.run: before commit` the end of a transaction whose statements have all been
 answered. The bare `cancel.cancel` is the answer to that statement, whoever made it. A statement outside of a
 transaction is committed when it is answered; while it is under way its server ends it or rolls it back, which

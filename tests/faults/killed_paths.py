@@ -35,12 +35,15 @@ select not exists (select from blocked where key is null)
 class Sweep(Path):
     """What was never followed, since whoever recorded the end was killed: one waits for each such end."""
 
-    loops = ("Follower._follow_told", "Follower._sweep")
+    loops = ("Follower._follow_told", "Sweep.run")
     points = (
-        "Follower._sweep: follow.elected",
-        "Follower._sweep: follow.dead_seats",
-        "Follower._sweep: follow.stuck",
-        "Follower._sweep: workflows.waiting",
+        "Sweep.run: follow.elected",
+        "Sweep.run: marks.load_marks",
+        "Sweep.run: follow.ended",
+        "Sweep.run: follow.entered",
+        "Sweep.run: follow.dead_seats",
+        "Sweep.run: follow.stuck",
+        "Sweep.run: workflows.waiting",
         "Follower._follow_told: follow.follow",
         "Follower._follow_told: workflows.advance",
     )

@@ -33,7 +33,7 @@ class Workflows(Path):
     points = (
         "submit.submit_workflow",
         "workflows.advance",
-        "Follower._sweep: workflows.due",
+        "Sweep.run: workflows.due",
         "workflows.retry",
         "cancel.cancel_blocked",
         "Nodes.run: workflows.given_up",

@@ -2,25 +2,25 @@
 
 An end path only tells which tasks have ended: `ended_in` costs a look at their lane. What was told is
 followed by one statement at a time, for up to a thousand tasks, over connections of its own, since it may
-wait for a stripe. What is never followed, since its broker was killed, is found by the sweep, which tells
-the same: one broker goes through seats and blocked tasks by their ids. It begins at once
-when a broker starts or has gone. What becomes of the nodes of workflows is `nodes.py`.
+wait for a stripe. What is never followed, since its broker was killed, is found by the sweep (`sweep.py`),
+which tells the same. What becomes of the nodes of workflows is `nodes.py`.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
 from hyrex_broker.domain.errors import StorageUnavailable
-from hyrex_broker.domain.model import BrokerId, LaneId, TaskId
+from hyrex_broker.domain.model import LaneId, TaskId
 from hyrex_broker.domain.workflows import Decided
 from hyrex_broker.engine.dispatch.dispatcher import Dispatcher
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.nodes import Nodes
-from hyrex_broker.storage.follow import FIRST, FollowStore, SweptPage
+from hyrex_broker.engine.sweep import Sweep
+from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,6 @@ BATCH: Final = 1000
 MOST_WAITING: Final = 100_000
 """What is told beyond that is left to the sweep."""
 _PAUSE_AFTER_FAILURE_S: Final = 0.2
-_PAGE: Final = 1000
-_SWEEP_PAUSE_S: Final = 0.2
-"""Between two pages: 5,000 rows a second."""
-SWEEP_EVERY_S: Final = 10.0
-"""Between two sweeps, if none is asked for; as long as it took, times nine, if that is longer."""
-_REST_FACTOR: Final = 9
 
 
 class Follower:
@@ -48,18 +42,18 @@ class Follower:
         nodes: Nodes,
         directory: Directory,
         dispatcher: Dispatcher,
-        broker: BrokerId,
+        sweep: Sweep,
     ) -> None:
         self._store = store
         self._nodes = nodes
         self._directory = directory
         self._dispatcher = dispatcher
-        self._broker = broker
+        self._sweep = sweep
         self._tasks: dict[TaskId, None] = {}
         self._keys: dict[int, None] = {}
         self._told = asyncio.Event()
-        self._swept = asyncio.Event()
-        self._swept.set()
+        self._under_way = False
+        self._caught_up = False
         self.on_change: Callable[[Iterable[TaskId]], None] = lambda task_ids: None
 
     def sizes(self) -> dict[str, int]:
@@ -74,21 +68,37 @@ class Follower:
 
     def ended(self, task_ids: Iterable[TaskId], keys: Iterable[int] = ()) -> None:
         """These have ended for good, or were put into `blocked`; the keys are those that cancelled ones
-        waited for. Call it after the commit."""
-        if len(self._tasks) < MOST_WAITING:
+        waited for. Call it after the commit. What there is no room for is left to the sweep."""
+        self.take(task_ids, keys)
+
+    def take(self, task_ids: Iterable[TaskId], keys: Iterable[int] = ()) -> bool:
+        """Follow these. Return False if there is no room for them now."""
+        has_room = len(self._tasks) < MOST_WAITING
+        if has_room:
             self._tasks |= dict.fromkeys(task_ids)
             self._keys |= dict.fromkeys(keys)
         self._told.set()
+        return has_room
+
+    def begin_catching_up(self) -> None:
+        """Watch from now on whether everything that was told is followed."""
+        self._caught_up = False
+
+    @property
+    def has_caught_up(self) -> bool:
+        """True if everything was followed that was told before the last `begin_catching_up`."""
+        is_idle = not (self._tasks or self._keys or self._under_way)
+        return (self._caught_up or is_idle) and self._nodes.has_caught_up
 
     def sweep_soon(self) -> None:
         """Look for what nobody has followed, at once: a broker has gone."""
-        self._swept.set()
+        self._sweep.soon()
 
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_told())
-            group.create_task(self._sweep())
+            group.create_task(self._sweep.run(self))
 
     async def _follow_told(self) -> None:
         most = BATCH
@@ -97,6 +107,7 @@ class Follower:
             self._told.clear()
             while self._tasks or self._keys:
                 tasks, keys = _taken(self._tasks, most), _taken(self._keys, most)
+                self._under_way = True
                 try:
                     await self._follow(tasks, keys)
                     most = min(BATCH, 2 * most)
@@ -107,6 +118,7 @@ class Follower:
                     # So much may go on from them that no statement for all of them is over in time.
                     most = max(1, most // 2)
                     await asyncio.sleep(_PAUSE_AFTER_FAILURE_S)
+            self._under_way, self._caught_up = False, True
 
     async def _follow(self, tasks: list[TaskId], keys: list[int]) -> None:
         moved = await self._store.follow(tasks, keys)
@@ -124,35 +136,6 @@ class Follower:
         if decided:
             self.on_change([each.task_id for each in decided])
             self.ended(self._nodes.to_follow(decided))
-
-    async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        rest_s = SWEEP_EVERY_S
-        while True:
-            try:
-                async with asyncio.timeout(rest_s):
-                    await self._swept.wait()
-            except TimeoutError:
-                pass
-            self._swept.clear()
-            began = loop.time()
-            try:
-                if await self._store.elected(self._broker):
-                    await self._pass(self._store.dead_seats)
-                    await self._pass(self._store.stuck)
-                    await self._pass(self._nodes.due)
-            except (StorageUnavailable, StatementRefused) as error:
-                log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
-            rest_s = max(SWEEP_EVERY_S, _REST_FACTOR * (loop.time() - began))
-
-    async def _pass(self, page: Callable[[TaskId, int], Awaitable[SweptPage]]) -> None:
-        above: TaskId | None = FIRST
-        while above is not None:
-            found = await page(above, _PAGE)
-            self.ended(found.task_ids)
-            above = found.last
-            if above is not None:
-                await asyncio.sleep(_SWEEP_PAUSE_S)
 
 
 def _taken(waiting: dict[Told, None], most: int) -> list[Told]:

@@ -76,6 +76,11 @@ class Nodes:
                 self._store.counters.run_ended(lane, outcome, final=True)
         self._store.counters.cancelled(cancelled)
 
+    @property
+    def has_caught_up(self) -> bool:
+        """True if no node is still to be cancelled."""
+        return not self._given_up
+
     async def due(self, above: TaskId, limit: int) -> SweptPage:
         """What nobody has followed, among so many blocked tasks. Raises StorageUnavailable."""
         return await self._store.due(above, limit)

@@ -4,7 +4,8 @@ They may wait for a stripe, so they use connections of their own (`Database.fetc
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from hyrex_broker.domain.ids import lowest_id
@@ -33,6 +34,15 @@ class SweptPage:
     last: TaskId | None
 
 
+@dataclass(frozen=True, slots=True)
+class Unfollowed:
+    """What must be followed of a page of ends, and the last of them (None: there is no other)."""
+
+    task_ids: list[TaskId] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    last: tuple[datetime, TaskId] | None = None
+
+
 class FollowStore:
     """Raises StorageUnavailable; every call may be repeated."""
 
@@ -45,10 +55,29 @@ class FollowStore:
         rows = await self._database.fetch_apart(_SQL["follow"], sorted(task_ids), sorted(keys))
         return [MovedTask(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
-    async def elected(self, broker: BrokerId) -> bool:
-        """Return True if this broker sweeps for all."""
-        row = await self._database.fetchrow(_SQL["elected"], broker, read=True)
-        return row is not None and row["elected"]
+    async def elected(self, broker: BrokerId, settled: timedelta) -> datetime | None:
+        """If this broker sweeps for all: a time, at least so long ago, before which nothing more appears."""
+        row = await self._database.fetchrow(_SQL["elected"], broker, settled, read=True)
+        return row["settled"] if row is not None and row["elected"] else None
+
+    async def ended(self, above: tuple[datetime, TaskId], until: datetime, limit: int) -> Unfollowed:
+        """What nobody has followed of so many ends, by their times."""
+        return await self._unfollowed("ended", above, until, limit)
+
+    async def entered(self, above: tuple[datetime, TaskId], until: datetime, limit: int) -> Unfollowed:
+        """What nobody has looked at of so many tasks that were put into `blocked`, by their times."""
+        return await self._unfollowed("entered", above, until, limit)
+
+    async def _unfollowed(
+        self, name: str, above: tuple[datetime, TaskId], until: datetime, limit: int
+    ) -> Unfollowed:
+        rows = await self._database.fetch(_SQL[name], *above, until, limit)
+        found = Unfollowed(
+            [TaskId(str(row["task_id"])) for row in rows if row["at"] is None and row["key"] is None],
+            [row["key"] for row in rows if row["key"] is not None],
+        )
+        last = next(((row["at"], TaskId(str(row["task_id"]))) for row in rows if row["at"] is not None), None)
+        return replace(found, last=last)
 
     async def dead_seats(self, above: TaskId, limit: int) -> SweptPage:
         """Tasks that have ended and still have a seat, among so many seats."""

@@ -15,6 +15,7 @@ HEADS: Final = LaneId(0)
 DELAYED_HEAD: Final = 0
 EXPIRY_HEAD: Final = 1
 SCHEDULE_HEAD: Final = 2
+FOLLOWED_HEAD: Final = 3
 _MOST_ROWS: Final = 1000
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 
 from hyrex_broker.domain.errors import KeyAtMaximum
 from hyrex_broker.domain.model import BrokerId, CancelOutcome, Outcome, RetryOutcome, SubmitAnswer, TaskId
-from hyrex_broker.engine import follow as following
 from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.queues import QueueStore
 from tests.integration.engine.bench import Bench, running_engine
@@ -65,8 +65,8 @@ async def test_an_end_lets_the_next_of_its_key_run(
 ) -> None:
     """By whoever recorded it: nobody sweeps here."""
 
-    async def nobody(store: FollowStore, broker: BrokerId) -> bool:
-        return False
+    async def nobody(store: FollowStore, broker: BrokerId, settled: timedelta) -> None:
+        """Is elected."""
 
     monkeypatch.setattr(FollowStore, "elected", nobody)
     _, second = await _two(bench)
@@ -149,34 +149,6 @@ async def test_what_a_killed_broker_has_not_followed_is_followed_by_the_next(sto
         _, link = await bench.worker(1)
         (run,) = await link.until_runs(1)
         assert run.task_id == second
-
-
-async def test_all_runs_on_though_every_tenth_end_is_never_followed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rule 23, by the sweep's bound, which is shortened here."""
-    monkeypatch.setattr(following, "SWEEP_EVERY_S", 0.2)
-    bench.engine.follow.sweep_soon()
-    told, count = bench.engine.reports.on_ended, 0
-
-    def forgetful(lane: int, task_ids: object) -> None:
-        nonlocal count
-        count += 1
-        if count % 10:
-            told(lane, task_ids)  # type: ignore[arg-type]
-
-    bench.engine.reports.on_ended = forgetful
-    tasks = [keyed(key) for key in "abc" * 10]
-    await bench.submit(tasks)
-    _, link = await bench.worker(10)
-    done = 0
-    while done < len(tasks):
-        runs = await link.until_runs(done + 1)
-        for run in runs[done:]:
-            await bench.report([end_of(run, Outcome.COMPLETED)])
-        done = len(runs)
-    assert count == 30
-    assert len({run.task_id for run in link.runs}) == 30
 
 
 _TIMES_OUT = """

@@ -190,7 +190,8 @@ class Stage:
             self.broker,
             {each.session_id: each.generation for each in sessions},
             {each.session_id: self.sequence for each in sessions},
-            [Token(base + place + 1) for place in range(count)],
+            # Odd, as those of followed lanes are: the sweep looks at their ends.
+            [Token(2 * (base + place) + 1) for place in range(count)],
             [LaneQuota(lane, [(rank, mark) for rank in range(10)], slots)],
         )
 

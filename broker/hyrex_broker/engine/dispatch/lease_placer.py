@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, cast
 
 from hyrex_broker.domain.assigned import AssignedBlock
@@ -39,9 +40,19 @@ class UnresolvedPlan:
     due: float = 0.0
 
 
-def fresh_tokens(count: int) -> list[Token]:
-    """Tokens of 64 random bits each, so that no token can be guessed from others (rule 9)."""
-    return cast("list[Token]", [*struct.unpack(f"={count}q", os.urandom(8 * count))])
+def fresh_tokens(parts: Sequence[tuple[int, bool]]) -> list[Token]:
+    """Tokens of 63 random bits each, so that no token can be guessed from others (rule 9).
+
+    `parts`: how many, and whether their lane is followed. The lowest bit says so: by it the sweep finds the
+    ends of such runs among all others.
+    """
+    count = sum(size for size, _ in parts)
+    random = iter(struct.unpack(f"={count}q", os.urandom(8 * count)))
+    tokens: list[int] = []
+    for size, followed in parts:
+        some = islice(random, size)
+        tokens += [each | 1 for each in some] if followed else [each & -2 for each in some]
+    return cast("list[Token]", tokens)
 
 
 def _all_sent(plan: Plan, sessions: Sequence[ServedSession]) -> None:
@@ -140,7 +151,8 @@ class Placer:
     def _number(self, quotas: Sequence[LaneQuota], sessions: Sequence[ServedSession]) -> Plan:
         generations = {session.session_id: session.generation for session in sessions}
         sequences = {session.session_id: session.next_sequence() for session in sessions}
-        tokens = fresh_tokens(sum(len(quota.slots) for quota in quotas))
+        followed = self._sessions.may_be_followed
+        tokens = fresh_tokens([(len(quota.slots), followed(quota.lane)) for quota in quotas])
         return Plan(self._broker, generations, sequences, tokens, quotas)
 
     def _reserve(self, quotas: Sequence[LaneQuota]) -> dict[tuple[ServedSession, str], int]:

@@ -87,6 +87,7 @@ class Sessions:
         self.tasks_elsewhere = directory.tasks_elsewhere
         self.declare_schedules: DeclaresSchedules = declare_none
         self.families = directory.families
+        self.may_be_followed = directory.may_be_followed
         directory.on_new_lanes.append(self._subscribe)
         directory.on_change.append(self._look_again)
         directory.on_forgotten.append(self._forget_lanes)

@@ -222,6 +222,13 @@ create table task_run (
   primary key (task_id, run_number)
 ) partition by range (task_id);
 create index task_run_by_bad_end on task_run (outcome, task_id) where final and outcome <> 2;
+-- Whether something may have to follow from an end: what ran in a followed lane has an odd token (`fresh_tokens` of the
+-- broker), and what never ran has none.
+create function is_to_follow(final boolean, token bigint) returns boolean
+language sql immutable parallel safe
+return final and (token is null or token & 1 = 1);
+-- For the sweep (sql/follow.sql, `ended`). Runs of plain tasks pay no more than the comparison: they are not in it.
+create index task_run_to_follow on task_run (finished_at, task_id) where is_to_follow(final, token);
 
 create table ready (
   task_id        uuid primary key,
@@ -308,6 +315,9 @@ create table blocked (
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
 create index blocked_by_key on blocked (key, turn, task_id) where key is not null;
 create index blocked_by_lane on blocked (lane, task_id);
+-- What came here and has to be looked at once, whether or not anything ends: by when it came, or was cancelled.
+create index blocked_to_follow on blocked (coalesce(cancel_at, since), task_id)
+  where (kind is null and key is null) or cancel_at is not null or (kind in (1, 3) and run_number > 0);
 
 -- The tasks that live, by the table that holds each: whatever has no row here has ended, or was never stored. A
 -- statement that asks no more than whether a task lives asks this, and so meets each further live table.

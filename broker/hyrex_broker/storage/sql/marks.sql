@@ -1,7 +1,7 @@
 -- name: load_marks
 -- Low-water marks. None is nearer to the present than the longest statement that inserts (3 s), even if the
--- database's clock has gone back. $1 whether those of other heads are wanted (lane 0: rank 0 `delayed`, 1
--- `expiry`), or those of `ready`.
+-- database's clock has gone back. $1 whether those of other heads are wanted (lane 0; by rank, see marks.py), or
+-- those of `ready`.
 select lane, rank, least(mark, now() - interval '3 seconds') as mark
 from low_water_mark where (lane = 0) = $1::boolean
 

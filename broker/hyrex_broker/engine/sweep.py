@@ -1,0 +1,142 @@
+"""The sweep: finds what nobody has followed, since its broker was killed or an answer was lost (rule 23).
+
+One broker looks for all. It reads the ends in followed lanes, and what was put into `blocked`, by their
+times: each once, some seconds after it, whatever waits meanwhile. How far it came is stored once all that it
+found has been followed, so that the next broker goes on from there. Beside that it goes through seats and
+blocked tasks by their ids, a page a look, for what no end tells of: rows that were lost or written by hand.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.model import BrokerId, TaskId
+from hyrex_broker.engine.nodes import Nodes
+from hyrex_broker.storage.follow import FIRST, FollowStore, SweptPage, Unfollowed
+from hyrex_broker.storage.marks import FOLLOWED_HEAD, HEADS, Mark, MarkStore
+from hyrex_broker.storage.sqlstates import StatementRefused
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 10.0
+"""Between two looks, if none is asked for."""
+SETTLED: Final = timedelta(seconds=5)
+"""Ends are looked at when they are so old: by then, whoever recorded one has mostly followed it, and the
+statements that began before it have ended, so that none appears behind the mark."""
+PAGE: Final = 1000
+_REST_FACTOR: Final = 4
+"""After each page, so many times what it took: a fifth of a connection at most."""
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FOR_EVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
+_SINCE_A_JUMP: Final = timedelta(minutes=1)
+_NO_ROOM_PAUSE_S: Final = 0.2
+_LAST: Final = TaskId("ffffffff-ffff-ffff-ffff-ffffffffffff")
+"""After every task of its time."""
+
+Read = Callable[[tuple[datetime, TaskId], datetime, int], Awaitable[Unfollowed]]
+
+
+class Following(Protocol):
+    """Who follows what is found."""
+
+    @property
+    def has_caught_up(self) -> bool:
+        """True if everything was followed that was told before the last `begin_catching_up`."""
+
+    def begin_catching_up(self) -> None:
+        """Watch from now on whether it catches up."""
+
+    def take(self, task_ids: Sequence[TaskId], keys: Sequence[int] = ()) -> bool:
+        """Follow these. Return False if there is no room for them now."""
+
+
+class Sweep:
+    """Tells of what nobody has followed."""
+
+    def __init__(self, store: FollowStore, nodes: Nodes, marks: MarkStore, broker: BrokerId) -> None:
+        self._store = store
+        self._marks = marks
+        self._broker = broker
+        self._asked = asyncio.Event()
+        self._asked.set()
+        self._mark: datetime | None = None
+        """Ends up to here were looked at; None: this broker was not the one that looks."""
+        self._is_new = False
+        """Something was found below the mark since it was stored."""
+        self._rounds: dict[Callable[[TaskId, int], Awaitable[SweptPage]], TaskId] = dict.fromkeys(
+            (store.dead_seats, store.stuck, nodes.due), FIRST
+        )
+
+    def soon(self) -> None:
+        """Look at once: a broker has gone."""
+        self._asked.set()
+
+    async def run(self, follower: Following) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
+            self._asked.clear()
+            try:
+                settled = await self._store.elected(self._broker, SETTLED)
+                if settled is None:
+                    self._mark = None
+                else:
+                    await self._look(follower, settled)
+            except (StorageUnavailable, StatementRefused) as error:
+                log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
+
+    async def _look(self, follower: Following, settled: datetime) -> None:
+        if self._mark is None:
+            self._mark, self._is_new = await self._stored(), False
+        elif self._is_new and follower.has_caught_up:
+            await self._marks.save([Mark(HEADS, FOLLOWED_HEAD, self._mark)])
+            self._is_new = False
+        above, until = (self._mark, settled) if self._mark <= settled else _after_a_jump(settled)
+        follower.begin_catching_up()
+        for read in (self._store.ended, self._store.entered):
+            await self._read(read, above, until, follower)
+        for page in self._rounds:
+            await self._go_on(page, follower)
+        self._mark = settled
+
+    async def _read(self, read: Read, above: datetime, until: datetime, follower: Following) -> None:
+        after: tuple[datetime, TaskId] | None = (above, _LAST)
+        while after is not None:
+            began = asyncio.get_running_loop().time()
+            found = await read(after, until, PAGE)
+            took_s = asyncio.get_running_loop().time() - began
+            await _told(follower, found.task_ids, found.keys)
+            self._is_new |= found.last is not None
+            after = found.last
+            if after is not None:
+                await asyncio.sleep(_REST_FACTOR * took_s)
+
+    async def _go_on(self, page: Callable[[TaskId, int], Awaitable[SweptPage]], follower: Following) -> None:
+        above = self._rounds[page]
+        found = await page(above, PAGE)
+        if found.last is None and above != FIRST:
+            found = await page(FIRST, PAGE)
+        await _told(follower, found.task_ids)
+        self._rounds[page] = found.last or FIRST
+
+    async def _stored(self) -> datetime:
+        heads = await self._marks.load(heads=True)
+        return next((mark.at for mark in heads if mark.rank == FOLLOWED_HEAD), _BEGINNING)
+
+
+def _after_a_jump(settled: datetime) -> tuple[datetime, datetime]:
+    """What to look at where the clock was set back, as that of a new primary: also what ended before that."""
+    return settled - _SINCE_A_JUMP, _FOR_EVER
+
+
+async def _told(follower: Following, task_ids: Sequence[TaskId], keys: Sequence[int] = ()) -> None:
+    """Have these followed, as soon as there is room for them."""
+    while not follower.take(task_ids, keys):  # noqa: ASYNC110
+        await asyncio.sleep(_NO_ROOM_PAUSE_S)
