@@ -174,27 +174,27 @@ async def compact(connection: Any, day: _Day) -> int:
 
     Raises LockNotAvailableError where the locks were not had: what was copied is removed at the next round.
     """
-    since = await connection.fetchval(_SQL["begin"], day.start.date())
+    await connection.execute(_SQL["begin"], day.start.date())
     after: UUID | None = _before(day.start)
     while after is not None:
         after = await connection.fetchval(_SQL["copy"], *day.portion(after))
-    return await _swapped(connection, day, since)
+    return await _swapped(connection, day)
 
 
-async def _swapped(connection: Any, day: _Day, since: datetime) -> int:
+async def _swapped(connection: Any, day: _Day) -> int:
     for _ in range(_TRIES - 1):
         try:
-            return await _swap(connection, day, since)
+            return await _swap(connection, day)
         except asyncpg.LockNotAvailableError:
             await asyncio.sleep(_PAUSE_S)
-    return await _swap(connection, day, since)
+    return await _swap(connection, day)
 
 
-async def _swap(connection: Any, day: _Day, since: datetime) -> int:
+async def _swap(connection: Any, day: _Day) -> int:
     async with connection.transaction():
         # Everybody waits for it, so it may not take long.
         await connection.execute(f"set local statement_timeout = '{_SWAP_LIMIT}'")
-        return int(await connection.fetchval(_SQL["swap"], day.start.date(), since))
+        return int(await connection.fetchval(_SQL["swap"], day.start.date()))
 
 
 def _before(day: datetime) -> UUID:

@@ -26,7 +26,7 @@ FUNCTIONS: Final = (
     "survivors(date, uuid, integer, boolean, boolean, interval, uuid[])",
     "abandon_compactions()", "begin_compaction(date)",
     "copy_survivors(date, uuid, integer, boolean, boolean, interval, uuid[])",
-    "swap_compacted(date, timestamptz)",
+    "swap_compacted(date)",
 )  # fmt: skip
 """Those with their owner's rights."""
 _GRANTS: Final = """

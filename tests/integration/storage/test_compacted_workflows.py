@@ -82,13 +82,13 @@ async def test_a_workflow_that_is_retried_while_its_day_is_copied_is_kept_whole(
     day = await OldDay.of(stage, connection, "sleeps", "completed")
     ids = await _ended(day, dict.fromkeys(GRAPH, Outcome.COMPLETED))
     async with upkeep(stage.database.url) as own:
-        since = await own.fetchval(compaction._SQL["begin"], day.start.date())
+        await own.execute(compaction._SQL["begin"], day.start.date())
         after: Any = compaction._before(day.start)
         while after is not None:
             terms = (False, True, timedelta(0), list[TaskId]())
             after = await own.fetchval(compaction._SQL["copy"], day.start.date(), after, 3, *terms)
         assert {each for each, _, _ in await put_back(stage.database, [ids[asked]])} == {ids[""], ids[asked]}
-        await own.fetchval(compaction._SQL["swap"], day.start.date(), since)
+        await own.fetchval(compaction._SQL["swap"], day.start.date())
     assert await day.kept() == WHOLE | {"sleeps"}
     decided = await WorkflowStore(stage.database).advance([*ids.values()], LIMIT)
     assert [each.became for each in decided] == [Became.READY if asked else ENDED + Outcome.COMPLETED]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
@@ -93,12 +93,12 @@ async def test_a_backend_that_is_terminated_inside_the_swap_leaves_the_day_as_it
 ) -> None:
     day = await OldDay.of(stage, connection, "sleeps", "completed")
     async with upkeep(stage.database.url) as own, upkeep(stage.database.url) as holder:
-        since = await own.fetchval(compaction._SQL["begin"], day.start.date())
+        await own.execute(compaction._SQL["begin"], day.start.date())
         swapping = None
         async with holder.transaction():
             # Both parents are locked by then, and the tables are detached: the swap stands in its last steps.
             await holder.execute("select * from pg_class for update")
-            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
+            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date()))
             await until_blocked(connection)
             await connection.execute("select pg_terminate_backend($1, 60000)", own.get_server_pid())
         with pytest.raises(LOST):
@@ -134,7 +134,7 @@ async def test_a_swap_that_takes_too_long_is_not_tried_again_on_that_day(
     """All submits wait for it, so not at every round."""
     day = await OldDay.of(stage, connection, "sleeps", "completed")
     monkeypatch.setattr(compaction, "_SWAP_LIMIT", "50ms")
-    await connection.execute("alter function swap_compacted(date, timestamptz) set lock_timeout = '60s'")
+    await connection.execute("alter function swap_compacted(date) set lock_timeout = '60s'")
     async with upkeep(stage.database.url) as reader, reader.transaction():
         await reader.fetchval("select count(*) from task")
         await day.retained()
@@ -218,12 +218,12 @@ async def test_a_task_that_is_retried_when_its_day_is_dropped_is_kept_or_was_gon
 async def test_a_retry_that_commits_while_a_swap_waits_for_it_is_seen(stage: Stage, connection: Any) -> None:
     day = await OldDay.of(stage, connection, "sleeps", "completed")
     # So that it waits until then, however slow this machine is.
-    await connection.execute("alter function swap_compacted(date, timestamptz) set lock_timeout = '60s'")
+    await connection.execute("alter function swap_compacted(date) set lock_timeout = '60s'")
     async with upkeep(stage.database.url) as own, upkeep(stage.database.url) as retrying:
-        since = await copied(own, day)
+        await copied(own, day)
         async with retrying.transaction():
             retried = await retrying.fetch(RETRY, [day.ids["completed"]])
-            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date(), since))
+            swapping = asyncio.ensure_future(own.fetchval(compaction._SQL["swap"], day.start.date()))
             await until_blocked(connection)
         await swapping
     assert len(retried) == 1
@@ -231,24 +231,23 @@ async def test_a_retry_that_commits_while_a_swap_waits_for_it_is_seen(stage: Sta
     assert await day.kept() == {"sleeps", "completed"}
 
 
-async def copied(own: Any, day: OldDay) -> datetime:
-    """Do all that comes before the swap; since when changes count."""
-    since: datetime = await own.fetchval(compaction._SQL["begin"], day.start.date())
+async def copied(own: Any, day: OldDay) -> None:
+    """Do all that comes before the swap."""
+    await own.execute(compaction._SQL["begin"], day.start.date())
     after: Any = compaction._before(day.start)
     while after is not None:
         after = await own.fetchval(
             compaction._SQL["copy"], day.start.date(), after, 3, False, True, timedelta(0), []
         )
-    return since
 
 
 async def beside_a_swap(day: OldDay, work: Awaitable[Any]) -> Any:
     """What a statement returns that begins when a swap is done and not yet committed."""
     connection = day.connection
     async with upkeep(day.stage.database.url) as own:
-        since = await copied(own, day)
+        await copied(own, day)
         async with own.transaction():
-            await own.fetchval(compaction._SQL["swap"], day.start.date(), since)
+            await own.fetchval(compaction._SQL["swap"], day.start.date())
             waiting = asyncio.ensure_future(_of(work))
             await until_blocked(connection)
         return await waiting
@@ -276,4 +275,21 @@ async def test_a_retry_beside_a_swap_reopens_what_is_kept(stage: Stage, connecti
     day = await OldDay.of(stage, connection, "failed", "completed")
     retried: Sequence[Any] = await beside_a_swap(day, stage.cancels.retry(list(day.ids.values())))
     assert [each.task_id for each in retried] == [day.ids["failed"]]
+    assert (await verify(stage.database.url, since=day.start)).findings == {}
+
+
+async def test_what_is_retried_and_ends_again_before_the_swap_has_both_ends_whatever_the_clock_does(
+    stage: Stage, connection: Any
+) -> None:
+    """The clock is set back meanwhile: by its time nothing would have moved since the copy began, and the
+    task would neither live nor have an end."""
+    day = await OldDay.of(stage, connection, "sleeps", "failed", "completed")
+    async with upkeep(stage.database.url) as own:
+        await copied(own, day)
+        await stage.cancels.retry([day.ids["failed"]])
+        (run,) = await stage.assign(await stage.session())
+        await stage.end(run, Outcome.FAILED)
+        await connection.execute("update reopen set reopened_at = reopened_at - interval '1 hour'")
+        await own.fetchval(compaction._SQL["swap"], day.start.date())
+    assert [each["run_number"] for each in await stage.runs(day.ids["failed"])] == [0, 1]
     assert (await verify(stage.database.url, since=day.start)).findings == {}

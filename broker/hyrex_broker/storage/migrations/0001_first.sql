@@ -650,9 +650,9 @@ begin
 end
 $$;
 
--- Makes the tables for what is kept of a day, and notes which of its tasks live. Returns since when changes count: what
--- was under way may be committed after it, but no later than a minute (storage/settings.py).
-create function begin_compaction(day date) returns timestamptz
+-- Makes the tables for what is kept of a day, and notes which of its tasks live, and which of their ends were reopened: what
+-- is there at the swap and was not noted has moved. By no clock, which may be set back meanwhile.
+create function begin_compaction(day date) returns void
 language plpgsql security definer
 set search_path from current
 set lock_timeout = '2s'
@@ -670,9 +670,10 @@ begin
   execute format('alter table %I add constraint of_its_day check (id >= %L and id < %L)', names.kept, names.lower, names.upper);
   execute format('alter table %I add constraint of_its_day check (task_id >= %L and task_id < %L)',
                  names.kept_run, names.lower, names.upper);
-  execute format('create table %I as select task_id, run_number from live where task_id >= %L and task_id < %L',
+  execute format('create table %1$I as select task_id, run_number, false as reopened from live'
+                 ' where task_id >= %2$L and task_id < %3$L union all'
+                 ' select task_id, after_run_number, true from reopen where task_id >= %2$L and task_id < %3$L',
                  names.lived, names.lower, names.upper);
-  return now() - interval '1 minute';
 end
 $$;
 
@@ -705,9 +706,9 @@ $$;
 
 -- Puts what is kept of a day in the place of its tables. Under the locks of both parents no statement is under way that
 -- names them, so a task moves no further, and none that comes later has an older snapshot. What has moved since the
--- copy began (`since`) is copied now: tasks that came to life, and those of which a run was recorded. Tables that are
+-- copy began is copied now: tasks that came to life, and those of which a run was recorded. Tables that are
 -- vacuumed now keep it from the locks of the parents, for which everybody would wait.
-create function swap_compacted(day date, since timestamptz) returns integer
+create function swap_compacted(day date) returns integer
 language plpgsql security definer
 set search_path from current
 set lock_timeout = '100ms'
@@ -720,16 +721,16 @@ begin
   execute format('lock table %I, %I in share update exclusive mode', names.task, names.run);
   lock table only task_run, only task in access exclusive mode;
   execute format($q$
-    with now_live as materialized (
-      select task_id, run_number from live where task_id >= $1 and task_id < $2
+    with now_there as materialized (
+      select task_id, run_number, false as reopened from live where task_id >= $1 and task_id < $2
+      union all
+      select task_id, after_run_number, true from reopen where task_id >= $1 and task_id < $2
     )
     select array(
-      select task_id from (select * from now_live except select task_id, run_number from %1$I) came
+      select task_id from (select * from now_there except select * from %1$I) came
       union
-      select task_id from (select task_id, run_number from %1$I except select * from now_live) went
-      union
-      select task_id from reopen where task_id >= $1 and task_id < $2 and reopened_at >= $3)
-  $q$, names.lived) into moved using names.lower, names.upper, since;
+      select task_id from (select * from %1$I except select * from now_there) went)
+  $q$, names.lived) into moved using names.lower, names.upper;
   -- With the root of a workflow all of its nodes.
   execute format('select $1 || array(select unnest(t.upstreams) from %I t where t.id = any ($1) and t.kind = 1)', names.task)
     into moved using moved;
@@ -750,7 +751,7 @@ begin
 end
 $$;
 revoke all on function survivors(date, uuid, integer, boolean, boolean, interval, uuid[]), abandon_compactions(), begin_compaction(date),
-  copy_survivors(date, uuid, integer, boolean, boolean, interval, uuid[]), swap_compacted(date, timestamptz) from public;
+  copy_survivors(date, uuid, integer, boolean, boolean, interval, uuid[]), swap_compacted(date) from public;
 
 -- How far runs are that say so, the newest only: for people, so unlogged, and joined to their leases by the token.
 create unlogged table run_progress (

@@ -49,7 +49,7 @@ select count(*) from (select from live where task_id >= $1 and task_id < $2 limi
 select abandon_compactions()
 
 -- name: begin
--- Makes the tables for what is kept of a day; returns since when changes count. $1 day.
+-- Makes the tables for what is kept of a day, and notes what lives. $1 day.
 select begin_compaction($1)
 
 -- name: copy
@@ -57,8 +57,8 @@ select begin_compaction($1)
 select copy_survivors($1, $2, $3, $4, $5, $6, $7)
 
 -- name: swap
--- Puts what is kept in the place of a day's tables, at once; returns how many tasks have moved since. $1 day, $2 since.
-select swap_compacted($1, $2)
+-- Puts what is kept in the place of a day's tables, at once; returns how many tasks have moved since. $1 day.
+select swap_compacted($1)
 
 -- name: forget_keys
 -- Deletes idempotency keys of tasks that are gone; returns the highest id met, null when none is left. Waits for no row:
