@@ -1,9 +1,12 @@
 """The axis of a workflow's times: its marks are round, and what happened has most of it."""
 
 import pytest
+from playwright.sync_api import Page
 
 from hyrex.dashboard.graph.waterfall import MARKS, axis_s
-from hyrex.dashboard.render.values import duration
+from hyrex.dashboard.render.values import duration, query
+from tests.dashboard.chromium import Browsed
+from tests.dashboard.flows import send_flow
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,18 @@ def test_what_happened_fits_and_has_at_least_half_of_it(power: int) -> None:
     for part in range(10, 100):
         seconds = part * 10.0**power / 10
         assert 0.45 * axis_s(seconds) < seconds <= axis_s(seconds) * 1.001
+
+
+def test_each_mark_begins_at_its_line_and_the_last_one_ends_there(browsed: Browsed, page: Page) -> None:
+    ids = send_flow(browsed.shop, {"first": [], "second": ["first"]}, {})
+    page.goto("/workflow" + query(id=ids[""]))
+    page.locator(".marks").wait_for()
+    places = page.evaluate(
+        "(() => { const whole = document.querySelector('.marks').getBoundingClientRect();"
+        " return [...document.querySelectorAll('.marks > *')].map(mark => {"
+        " const own = mark.getBoundingClientRect();"
+        " return [(own.left - whole.left) / whole.width, (own.right - whole.left) / whole.width] }) })()"
+    )
+    lines = [0.0, 0.25, 0.5, 0.75]
+    assert [left for left, _ in places[:4]] == pytest.approx(lines, abs=0.01)
+    assert places[4][1] == pytest.approx(1.0, abs=0.01)
