@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PORTION: Final = 20_000
 _AT_ONCE: Final = 1000
-"""So many lanes are removed under one lock, for which whoever interns lanes waits."""
+"""So many are removed under one lock, for which whoever interns lanes waits."""
 _AHEAD: Final = timedelta(days=partitions.DAYS_AHEAD + 2)
 """A task's id may be so much later than the moment at which it was stored."""
 _SQL: Final = load("unused")
@@ -33,12 +33,19 @@ async def remove_unused(connection: Any, terms: RetentionTerms) -> None:
     oldest = await partitions.moment(connection) - max(terms.finished, terms.bad_ends)
     since = oldest - _AHEAD
     removed = await _remove_lanes(connection, since, oldest)
-    async with connection.transaction():
-        await connection.execute(_LANES["lock_lanes"])
-        for name in ("remove_definitions", "remove_limits", "remove_queues"):
-            await connection.execute(_SQL[name], since)
+    for kind in ("definitions", "limits", "queues"):
+        await _remove_named(connection, kind, since)
     if removed:
         log.info("lanes removed that were not used for long", extra={"lanes": removed})
+
+
+async def _remove_named(connection: Any, kind: str, since: datetime) -> None:
+    last = ""
+    while names := [row["name"] for row in await connection.fetch(_SQL[kind], since, last, _AT_ONCE)]:
+        last = names[-1]
+        async with connection.transaction():
+            await connection.execute(_LANES["lock_lanes"])
+            await connection.execute(_SQL[f"remove_{kind}"], since, names)
 
 
 async def _remove_lanes(connection: Any, since: datetime, oldest: datetime) -> int:

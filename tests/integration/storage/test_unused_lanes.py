@@ -70,6 +70,30 @@ async def test_a_lane_that_nobody_used_for_long_goes_with_its_marks_and_its_queu
     assert await stage.execute("select array_agg(lane) from low_water_mark") == [kept]
 
 
+async def test_many_go_in_portions_each_under_a_lock_of_its_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interns lanes waits for no more than one of them."""
+    monkeypatch.setattr("hyrex_broker.storage.unused._AT_ONCE", 2)
+    for number in range(5):
+        await stage.lane(f"queue-{number}")
+    await stage.lanes.declare_tasks([Definition(f"task-{n}", "elsewhere", 0, None, 5) for n in range(5)])
+    await QueueStore(stage.database).update("queue-3", QueueChange(paused=True))
+    await age(stage)
+    locks = 0
+    async with upkeep(stage.database.url) as own:
+
+        async def count(statement: str) -> None:
+            nonlocal locks
+            locks += "hyrex.lanes" in statement
+
+        await remove_unused(Tripwire(own, count), TERMS)
+    assert await lanes(stage) == set()
+    assert await queues(stage) == {"queue-3"}
+    assert await stage.execute("select count(*) from task_definition") == 0
+    assert locks == 3 * 3, "three portions of lanes, of definitions and of queues"
+
+
 @pytest.mark.parametrize("days", [0, 30, 34])
 async def test_a_lane_whose_tasks_may_be_kept_still_stays(stage: Stage, days: int) -> None:
     """30 days are the longest term here; ids may be five days ahead."""

@@ -34,30 +34,45 @@ with gone as (
 )
 select count(*) from gone
 
+-- name: definitions
+-- Names of task definitions that no worker has declared since a time. $1 since when, $2 names above this one, $3 how many.
+select name from task_definition where declared_at < $1 and name > $2::text order by name limit $3::integer
+
 -- name: remove_definitions
--- Removes task definitions that no worker has declared since a time, of which no session is known, and that no lane and no
--- schedule names. $1 since when. Call under `lock_lanes`, as what follows.
+-- Removes those of some task definitions that no worker has declared since a time, of which no session is known, and that no
+-- lane and no schedule names. $1 since when, $2 names. Call under `lock_lanes`, as what follows.
 delete from task_definition d
-where declared_at < $1
+where declared_at < $1 and name = any ($2::text[])
   and (select true from lane l where l.namespace = d.namespace and l.name = d.name limit 1) is null
   and not exists (select from schedule s where s.namespace = d.namespace and s.task = d.name)
   and d.name not in (select unnest(task_names) from worker_session)
 
+-- name: limits
+-- Names of limits that code has declared, and not changed since a time. $1, $2, $3 as in `definitions`.
+select distinct name from concurrency_limit where source = 'code' and changed_at < $1 and name > $2::text
+order by name limit $3::integer
+
 -- name: remove_limits
--- Removes limits that code has declared, for what nobody uses any more. Those of operators stay. $1 since when.
+-- Removes those of some limits of code that are for what nobody uses any more. Those of operators stay. $1 since when,
+-- $2 names.
 delete from concurrency_limit c
-where source = 'code' and changed_at < $1
+where source = 'code' and changed_at < $1 and name = any ($2::text[])
   and case when scope = 'queue'
         then (select true from lane l where l.namespace = c.namespace and l.queue = c.name limit 1)
         else (select true from lane l where l.namespace = c.namespace and l.name = c.name limit 1) end is null
   and c.name not in (select unnest(limit_names) from worker_session)
   and c.name not in (select unnest(task_names) from worker_session)
 
+-- name: queues
+-- Names of queues that nobody has declared or set since a time. $1, $2, $3 as in `definitions`.
+select name from queue where used_at < $1 and name > $2::text order by name limit $3::integer
+
 -- name: remove_queues
--- Removes queues without lanes that nobody has used since a time. One that an operator has paused, limited or given a
--- maximum or terms stays, and so does one that a definition, a schedule or a worker names. $1 since when.
+-- Removes those of some queues that have no lanes and that nobody has used since a time. One that an operator has paused, limited or given a
+-- maximum or terms stays, and so does one that a definition, a schedule or a worker names. $1 since when,
+-- $2 names.
 delete from queue q
-where used_at < $1 and not paused
+where used_at < $1 and name = any ($2::text[]) and not paused
   and max_waiting is null and retention_days is null and dead_letter_days is null
   and (select true from lane l where l.namespace = q.namespace and l.queue = q.name limit 1) is null
   and not exists (select from concurrency_limit c
