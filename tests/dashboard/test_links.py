@@ -147,6 +147,24 @@ def test_a_form_of_another_site_answers_nothing(desk: Desk) -> None:
     assert desk.task(task_id).status == task_pb2.TASK_STATUS_BLOCKED
 
 
+def test_a_read_only_dashboard_obeys_no_form_though_its_session_and_its_token_are_good(desk: Desk) -> None:
+    """They are those of another dashboard, which shares its sessions and may write."""
+    task_id, key = desk.asked(), "s" * 32
+    address = f"/task/complete?id={task_id}"
+    with (
+        Reader(make_app(DashboardOptions(desk.url, key=key))) as writer,
+        Reader(make_app(DashboardOptions(desk.url, key=key, read_only=True))) as reader,
+    ):
+        assert sign_in(writer) == 303
+        fields = {"csrf": writer.csrf(address), "result": "true"}
+        reader.client.cookies.update(writer.client.cookies)
+        answer = reader.post(address, fields)
+        assert (answer.status_code, "read-only" in answer.text) == (403, True)
+        assert desk.task(task_id).status == task_pb2.TASK_STATUS_BLOCKED
+        assert writer.post(address, fields).status_code == 303
+    assert desk.task(task_id).status == task_pb2.TASK_STATUS_COMPLETED
+
+
 @pytest.mark.parametrize("changes", [{"read_only": True}, {"link_keys": ()}])
 def test_a_dashboard_serves_links_only_if_it_is_told_to(desk: Desk, changes: dict[str, Any]) -> None:
     options = {"link_keys": (KEY,), **changes}
