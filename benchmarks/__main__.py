@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import backlog, cycles, flow, guarded, latency, memory, pinned, stored, workflow
+from benchmarks import backlog, cycles, fairness, flow, guarded, latency, memory, pinned, stored, workflow
 from benchmarks.figures import Results
 from benchmarks.peers import cycle as peers
 from benchmarks.rounds import say
@@ -36,6 +36,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "guarded": guarded.measure,
     "stored": stored.measure,
     "flow": flow.measure,
+    "fairness": fairness.measure,
     "workflow": workflow.measure,
     "peers": peers.measure,
 }

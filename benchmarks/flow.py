@@ -104,13 +104,13 @@ class _IdleBroker:
 
 
 def _idle(stage: Stage, sizes: Sizes, results: Results) -> None:
-    """CPU milliseconds a second of each broker and its server processes, all in the same time. The look for
-    what nobody has followed is under way: it begins with the broker, and reads 5,000 rows a second."""
-    brokers = stage.start(*(partial(_IdleBroker.start, stage, sizes.flow_rows, IDLE[kind]) for kind in IDLE))
+    """CPU milliseconds a second of each broker and its server processes, all in the same time."""
+    rows = {"nothing": 0, "waiting_keys": sizes.flow_keys, "schedules": sizes.flow_schedules}
+    brokers = stage.start(*(partial(_IdleBroker.start, stage, rows[kind], IDLE[kind]) for kind in IDLE))
     began, before = time.monotonic(), [each.seconds() for each in brokers]
     time.sleep(sizes.flow_s)
     took = time.monotonic() - began
-    results.add(flow_rows=sizes.flow_rows)
+    results.add(idle_flow_rows=rows)
     for kind, broker, then in zip(IDLE, brokers, before, strict=True):
         used = [
             round((late - early) / took * 1000, 2) for late, early in zip(broker.seconds(), then, strict=True)

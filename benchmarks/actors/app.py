@@ -1,10 +1,13 @@
 """The tasks that benchmarks run: nothing but arguments in and a result out."""
 
+import asyncio
 import time
 
 from pydantic import BaseModel
 
 from hyrex import HyrexApp, HyrexRegistry, send_many, wait_all
+
+HELD_S = 0.02
 
 
 class Order(BaseModel):
@@ -39,6 +42,22 @@ def sum_of_orders(count: int) -> int:
     handles = send_many(handle.call(order(number)) for number in range(count))
     wait_all(handles)
     return sum(each.result() for each in handles)
+
+
+@hy.task(fair_key=lambda sent_ns, tenant: tenant)
+async def hold(sent_ns: int, tenant: str) -> int:
+    """As `stamp`; it holds its place for a while, and places are shared fairly among tenants."""
+    waited = time.monotonic_ns() - sent_ns
+    await asyncio.sleep(HELD_S)
+    return waited
+
+
+@hy.task
+async def hold_in_turn(sent_ns: int, tenant: str) -> int:
+    """As `hold`, in the order of the sends."""
+    waited = time.monotonic_ns() - sent_ns
+    await asyncio.sleep(HELD_S)
+    return waited
 
 
 def order(number: int) -> Order:

@@ -1,6 +1,7 @@
 """Sends at a pace, to HYREX_BROKER_URL.
 
-Orders: {"sends": N}: how long each send() took; {"stamps": N, "gap_s": S}: one stamp task at a time;
+Orders: {"sends": N}: how long each send() took; {"stamps": N, "gap_s": S}: one stamp task at a time, or
+one that holds its place, of a tenant, with a fair key or without ("tenant", "fair");
 {"rate": R, "seconds": S, "threads": T}: stamp tasks on a schedule that does not wait for slow sends.
 """
 
@@ -19,13 +20,18 @@ def pace(
     rate: float = 0.0,
     seconds: float = 0.0,
     threads: int = 1,
+    tenant: str = "",
+    fair: bool = False,
 ) -> dict[str, Any]:
     """Obey one order."""
     if sends:
         return {"ms": [_timed(number) for number in range(sends)]}
     if stamps:
         for _ in range(stamps):
-            app.stamp.send(time.monotonic_ns())
+            if tenant:
+                (app.hold if fair else app.hold_in_turn).send(time.monotonic_ns(), tenant)
+            else:
+                app.stamp.send(time.monotonic_ns())
             time.sleep(gap_s)
         return {}
     return {"per_s": _on_schedule(rate, seconds, threads)}
