@@ -40,7 +40,9 @@ def test_an_approval_holds_what_waits_for_it_until_somebody_answers(answer: bool
     with inline() as tasks:
         handle = flow.send(7, False)
         assert (handle.status, handle.nodes["approve"].is_final) == ("blocked", False)
-        with pytest.raises(TimeoutError, match=rf"is blocked after .*; hyrex task why {handle.id} says for"):
+        with pytest.raises(
+            TimeoutError, match=rf"is blocked after .*; hyrex task why {handle.id} says what it waits for"
+        ):
             handle.result(timeout=0)
         with pytest.raises(TimeoutError, match=r"waits for somebody to complete\(\) its approve"):
             handle.result()
