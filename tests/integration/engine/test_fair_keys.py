@@ -1,5 +1,6 @@
 """Fair keys through a whole engine: whose task runs next, and that a task stays with those of its key."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from hyrex_broker.domain.model import Outcome, RetryOutcome, SubmitAnswer, TaskExtras
 from hyrex_broker.domain.rates import DeclaredLimit, Rate
 from hyrex_broker.storage.cluster import ClusterStore
-from tests.integration.engine.bench import Bench, Link
+from tests.integration.engine.bench import Bench, Link, running_engine
 from tests.integration.storage.conftest import execute
 from tests.integration.storage.stage import end_of, new_task
 from tests.support.assigned import AssignedRun
@@ -68,6 +69,26 @@ async def test_what_a_worker_takes_at_once_is_shared_evenly(bench: Bench) -> Non
     await bench.submit([new_task(payload=b"none") for _ in range(50)])
     _, link = await bench.worker(9)
     assert _keys(await link.until_runs(9)) == {ADA: 3, BEN: 3, "none": 3}
+
+
+async def test_lanes_that_another_broker_tells_of_have_one_turn_together(
+    bench: Bench, storage_url: str
+) -> None:
+    """Their work is known before their names are: until then each has a turn of its own (rule 33)."""
+    async with running_engine(storage_url) as other:
+        schedule = other.engine.dispatcher._schedule
+        for number in range(8):
+            await _send(bench, f"key {number}", 10)
+        await bench.submit([new_task(name="other", payload=b"other") for _ in range(40)])
+        told = [
+            (row[0], row[1]) for row in await bench.database.fetch("select distinct lane, rank from ready")
+        ]
+        assert len(told) > 4
+        other.engine.dispatcher.wake(told, local=False)
+        async with asyncio.timeout(60):
+            while not {lane for lane, _ in told} <= other.engine.directory.names.keys():
+                await asyncio.sleep(0.01)
+        assert len([*schedule._rotation._places]) == 2
 
 
 @pytest.mark.parametrize(
