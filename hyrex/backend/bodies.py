@@ -1,4 +1,5 @@
-"""Bodies of workflows that run just now: what is sent in one would not wait for anything, and is refused."""
+"""Refuses sends in the body of a workflow: each look at the graph would send such a task, which waits for
+nothing."""
 
 from contextvars import ContextVar
 from typing import Any, Final
@@ -9,7 +10,8 @@ from hyrex.errors import WorkflowInvalid
 __all__ = ["BODIES", "CURRENT_BODY", "refuse_in_body"]
 
 BODIES: Final[list[object]] = []
-"""One for each that runs anywhere in this process; empty nearly always, so that a send asks no more."""
+"""One entry for each body that runs in this process, on any thread. Nearly always empty: then a send looks no
+further."""
 CURRENT_BODY: Final[ContextVar[Any]] = ContextVar("hyrex_workflow_building", default=None)
 """The graph of the body that runs here; None outside of one."""
 

@@ -72,6 +72,7 @@ def retry(
 
     Exit status 1 if any was refused again, or is no refused row.
     """
+    from hyrex.cli.wire import word
     from hyrex.v1 import admin_service_pb2 as pb
 
     change = _change(options, to_queue, payload_file)
@@ -81,8 +82,7 @@ def retry(
     for ids in _portions(_chosen(row_ids, every_row, name, queue, broker_url)):
         request = pb.RetryRefusedRowsRequest(task_ids=ids, change=change)
         for each in ask_admin(broker_url, "RetryRefusedRows", request, _CALL_S).results:
-            outcome = pb.RetryRowOutcome.Name(each.outcome).removeprefix("RETRY_ROW_OUTCOME_").lower()
-            results.append((each.task_id, outcome, each.reason))
+            results.append((each.task_id, word(pb.RetryRowOutcome, each.outcome), each.reason))
     _print_results(results, as_json)
 
 
@@ -96,6 +96,7 @@ def dismiss(
     as_json: AsJson = False,
 ) -> None:
     """Remove refused rows for good: their tasks will never run."""
+    from hyrex.cli.wire import word
     from hyrex.v1 import admin_service_pb2 as pb
 
     chosen = _chosen(row_ids, every_row, name, queue, broker_url)
@@ -105,8 +106,7 @@ def dismiss(
     for ids in _portions(chosen):
         request = pb.DismissRefusedRowsRequest(task_ids=ids)
         for each in ask_admin(broker_url, "DismissRefusedRows", request, _CALL_S).results:
-            outcome = pb.DismissRowOutcome.Name(each.outcome).removeprefix("DISMISS_ROW_OUTCOME_").lower()
-            results.append((each.task_id, outcome, ""))
+            results.append((each.task_id, word(pb.DismissRowOutcome, each.outcome), ""))
     _print_results(results, as_json)
 
 

@@ -22,10 +22,11 @@ commands = typer.Typer(help="Runs of workflows: look at them, cancel and retry t
 WorkflowId = Annotated[str, typer.Argument(metavar="ID", help="The id of the run, or of a node of it.")]
 _CALL_S: Final = 60.0
 _NODES_LOOKED_AT: Final = 5000
-"""Of the living runs of a list, together."""
+"""At most, of all living runs of a list together."""
 _INDENTED: Final = 60
-"""Of larger graphs nodes are printed without their depth: nobody reads it from so many lines."""
+"""In larger graphs nodes are not indented by their depth: nobody reads it from so many lines."""
 _NAMED: Final = 5
+"""How many of the nodes that one waits for are named."""
 STATES: Final = {"living": ("blocked",), "bad": ("failed", "cancelled"), "completed": ("completed",)}
 
 
@@ -123,10 +124,10 @@ async def _listed(channel: "grpc.aio.Channel", request: Any) -> tuple[Any, dict[
         if node_word(root) not in ENDED and root.workflow_nodes <= left:
             looked.append(root.task_id)
             left -= root.workflow_nodes
-    stub, one_by_one = WorkflowServiceStub(channel), asyncio.Semaphore(4)
+    stub, few_at_once = WorkflowServiceStub(channel), asyncio.Semaphore(4)
 
     async def look(task_id: str) -> Any:
-        async with one_by_one:
+        async with few_at_once:
             return await stub.GetWorkflow(wire.GetWorkflowRequest(task_id=task_id))
 
     found = await asyncio.gather(*map(look, looked))

@@ -16,7 +16,8 @@ OPTIONS: Final = (
 )  # fmt: skip
 """The options that this broker knows. A row with one of a later version waits for a broker that knows it."""
 MOST_OPTIONS_BYTES: Final = 256 * 1024
-"""Of the options that a row may be given when it is changed."""
+"""Of a row's options, as JSON."""
+_REASON_CHARACTERS: Final = 1000
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
 ID_OF_2200: Final = TaskId("0699e991-a800-0000-0000-000000000000")
 """The first one with a time of that year: those after it have none that a day can be made of."""
@@ -73,7 +74,7 @@ class OutboxRow:
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What brokers must know that have to do with its task."""
+        """What every broker must know before its task may be stored (rule 21)."""
         needed = (
             (Feature.EXPIRY, self.expires),
             (Feature.KEYS, self.concurrency_key is not None),
@@ -115,7 +116,8 @@ class Cursor:
 
 
 def why_refused(row: OutboxRow, limit_bytes: int) -> str | None:
-    """Why no task can be made of a row; None if one can. `limit_bytes`: of a payload."""
+    """Why this broker can make no task of a row, whoever else is there; None if it can. `limit_bytes`: of a
+    payload, to which the options may add theirs."""
     if row.unknown_option is not None:
         return f"this broker does not know option {row.unknown_option!r}; update the brokers"
     if row.row_id >= ID_OF_2200:
@@ -123,6 +125,12 @@ def why_refused(row: OutboxRow, limit_bytes: int) -> str | None:
     if row.size_bytes > limit_bytes + MOST_OPTIONS_BYTES:
         return f"it has {row.size_bytes} bytes, the limit of this broker is {limit_bytes}"
     return None
+
+
+def reason_of(found: object) -> str:
+    """What is stored of the reason for which a row is refused: of an error its first line, since what follows
+    may quote what the row carries."""
+    return str(found).partition("\n")[0][:_REASON_CHARACTERS]
 
 
 def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
@@ -162,13 +170,13 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """What a row is to have instead; None: what it has."""
+    """What a row is given in the place of what it has; None leaves that as it is."""
 
     queue: str | None = None
     payload: bytes | None = None
     options: str | None = None
     run_at: datetime | None = None
-    """Only with options, which say it."""
+    """When its task may run. It follows from `options`, and is used only with them."""
 
 
 class RetryRowOutcome(IntEnum):

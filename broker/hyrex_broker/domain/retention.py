@@ -6,7 +6,8 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class RetentionTerms:
-    """How long tasks are kept after their day: all of them, and those that did not end well."""
+    """How long the brokers keep tasks after their day: `finished` those that ended as completed or cancelled,
+    `bad_ends` those that failed, timed out or were lost."""
 
     finished: timedelta
     bad_ends: timedelta

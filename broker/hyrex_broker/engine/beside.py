@@ -15,7 +15,7 @@ from typing import Final
 from hyrex_broker.domain.carried_rows import why_unfit
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position, RefusedRow
+from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position, RefusedRow, reason_of
 from hyrex_broker.engine.looks import Look
 from hyrex_broker.storage.beside import CarriedRow, CarriedStore, OutboxBeside
 from hyrex_broker.storage.refused import RefusedStore
@@ -33,7 +33,6 @@ _IDLE_PAUSE_S: Final = 1.0
 _AWAY_PAUSE_S: Final = 2.0
 LOOK_BELOW_S: Final = 5.0
 FORGET_EVERY_S: Final = 60.0
-_REASON_CHARACTERS: Final = 1000
 
 
 class Carrier:
@@ -96,8 +95,8 @@ class Carrier:
         return len(seen.rows)
 
     async def bring(self, task_ids: Sequence[TaskId]) -> bool:
-        """Carry those of these rows that are there and were not refused. False: nobody can tell now whether
-        they are."""
+        """Carry those of these rows that are there and were not refused. Return False if nobody can tell now
+        which are there."""
         if self.is_away:
             return False
         try:
@@ -143,9 +142,7 @@ class Carrier:
                 return
             told = {"id": row_ids[0], "error": str(error)}
             log.error("a row of the outbox beside the database cannot be carried; it waits apart", extra=told)
-            # Its first line: what follows may quote what the row carries.
-            reason = str(error).partition("\n")[0][:_REASON_CHARACTERS]
-            await self._beside.refuse(row_ids[0], f"it cannot be carried ({reason})")
+            await self._beside.refuse(row_ids[0], f"it cannot be carried ({reason_of(error)})")
 
     async def _look_elsewhere(self) -> None:
         below, forget = Look(LOOK_BELOW_S, self.look_below), Look(FORGET_EVERY_S, self.forget)

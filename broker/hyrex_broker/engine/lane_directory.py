@@ -39,7 +39,7 @@ class Directory:
     def __init__(self, store: LaneStore) -> None:
         self._store = store
         self._ids: dict[tuple[str, str, bool, int], LaneId] = {}
-        """Those in which tasks may be stored: others are interned again first, and so renewed."""
+        """Of lanes in which tasks may be stored; any other is interned again first, which renews it."""
         self._closing: list[tuple[float, LaneKey]] = []
         """A heap of when each of them is to be interned again."""
         self._heads: dict[tuple[str, str], LaneId] = {}
@@ -64,7 +64,8 @@ class Directory:
         self.on_forgotten: list[Callable[[Collection[LaneId]], None]] = []
         """Called with lanes that are known no longer."""
         self.needed: list[Callable[[], Collection[LaneId]]] = []
-        """The lanes that somebody here has to do with: they are kept, gone or not."""
+        """Lanes of which a part of this broker still needs the names: they are not forgotten, though they are
+        gone from the database."""
         self.on_change: list[Callable[[], None]] = []
         """Called after limits or pauses have changed here."""
         self.on_write: list[Callable[[], None]] = []

@@ -43,7 +43,8 @@ class LaneFamilies(dict[LaneId, LaneFamily]):
         self._join(family, lane.lane_id, lane.bucket)
 
     def forget(self, lanes: Collection[LaneId]) -> set[LaneId]:
-        """Forget the families of which all lanes are gone; those that are gone and stay with their family."""
+        """Forget the families of which all lanes are gone. Return those that are gone but stay known, since
+        another lane of their family is stored."""
         gone = set(lanes)
         kept = {lane for lane in gone if lane in self and not self[lane].buckets.keys() <= gone}
         over = {self[lane].head for lane in gone - kept if lane in self}

@@ -24,6 +24,7 @@ from hyrex_broker.domain.outbox import (
     OutboxRow,
     Position,
     RelayedTask,
+    reason_of,
     why_refused,
 )
 from hyrex_broker.engine.dispatch.promoter import Promoter
@@ -47,7 +48,6 @@ _IDLE_PAUSE_S: Final = 1.0
 LOOK_BELOW_S: Final = 5.0
 _ROOM_EVERY_S: Final = 0.5
 REFUSED_EVERY_S: Final = 60.0
-_REASON_CHARACTERS: Final = 1000
 
 
 class OutboxRelay:
@@ -174,7 +174,7 @@ class OutboxRelay:
 
     async def _refuse(self, refused: Sequence[tuple[OutboxRow, str]]) -> None:
         """Put rows aside, once: what is refused again for the same reason stays as it is."""
-        told = [(row, reason[:_REASON_CHARACTERS]) for row, reason in refused]
+        told = [(row, reason_of(reason)) for row, reason in refused]
         anew = [(row, reason) for row, reason in told if (row.held, row.reason) != (HeldBack.REFUSED, reason)]
         for row, reason in anew:
             log.error(
@@ -258,8 +258,7 @@ class OutboxRelay:
             half = len(rows) // 2
             return await self._store_all(rows[:half]) + await self._store_all(rows[half:])
         ((row, _),) = rows
-        # Its first line: what follows may quote what the row carries.
-        await self._refuse([(row, f"the database refused it ({str(error).partition(chr(10))[0]})")])
+        await self._refuse([(row, f"the database refused it ({reason_of(error)})")])
         return 0
 
     def _follow(self, made: Sequence[RelayedTask]) -> None:
@@ -303,8 +302,8 @@ class OutboxRelay:
             await self._relay_rows(rows)
 
     async def retry(self, row_ids: Sequence[TaskId]) -> dict[TaskId, OutboxRow]:
-        """Make tasks of these rows now, also of those that were refused; those that are in the outbox
-        after it. Raises StorageUnavailable."""
+        """Make tasks of these rows now, also of those that were refused. Return those that are still in the
+        outbox after that. Raises StorageUnavailable."""
         rows = [row for row in await self._store.of_ids(row_ids) if row.held is not HeldBack.FULL]
         if rows:
             await self._relay_rows(rows)

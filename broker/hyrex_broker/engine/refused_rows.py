@@ -57,21 +57,20 @@ class RefusedRows:
     async def run(self) -> None:
         """Count them, and remove what is past its term, until cancelled."""
         while True:
-            for name, store in self._stores().items():
-                try:
-                    await self._forget_past(store)
-                    self.counts[name] = await store.count(MOST_COUNTED)
-                except (StorageUnavailable, StatementRefused) as error:
-                    log.debug("refused rows could not be looked at", extra={"error": str(error)})
+            await self.look()
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def forget_past(self) -> None:
-        """Remove what is past its term."""
-        for store in self._stores().values():
-            await self._forget_past(store)
+    async def look(self) -> None:
+        """Count them once, and remove what is past its term, as far as the databases answer."""
+        for name, store in self._stores().items():
+            try:
+                await self._forget_past(store)
+                self.counts[name] = await store.count(MOST_COUNTED)
+            except (StorageUnavailable, StatementRefused) as error:
+                log.debug("refused rows could not be looked at", extra={"error": str(error)})
 
     async def page(self, before: TaskId | None, most: int) -> RefusedPage:
-        """Up to so many before an id, or of all."""
+        """The newest rows before an id, or of all, at most so many."""
         first = before or _NEWEST
         rows, is_whole = await self._own.page(first, most), True
         if self._carrier is not None:
@@ -83,8 +82,8 @@ class RefusedRows:
         return RefusedPage(await with_queues(self._database, rows[:most]), is_whole)
 
     async def of_ids(self, row_ids: Sequence[TaskId]) -> dict[TaskId, RefusedRow]:
-        """Those that are refused, by id. Raises StorageUnavailable, too, where one may be beside and nobody
-        can tell."""
+        """Those of these rows that are refused, by id. Raises StorageUnavailable also where one may be in the
+        database beside, and that one does not answer."""
         found = {row.row_id: row for row in await self._own.of_ids(row_ids)}
         missing = [row_id for row_id in row_ids if row_id not in found]
         if missing and self._carrier is not None:
@@ -107,7 +106,7 @@ class RefusedRows:
         here = [row.row_id for row in rows if row.row_id not in outcomes]
         left = await self._relay.retry(here) if here else {}
         gone = [row_id for row_id in here if row_id not in left]
-        # Somebody else may have removed one.
+        # What is in the outbox no longer is a task, unless somebody has removed it meanwhile.
         tasks = await self._reads.queues_of(gone) if gone else {}
         for row_id in gone:
             is_task = row_id in tasks
@@ -115,7 +114,7 @@ class RefusedRows:
         return outcomes | {row_id: _outcome(row) for row_id, row in left.items()}
 
     async def dismiss(self, rows: Sequence[RefusedRow]) -> set[TaskId]:
-        """Remove rows; which were."""
+        """Remove rows. Return the ids of those that were still there."""
         gone = await self._own.dismiss([row.row_id for row in rows if not row.beside])
         if self._carrier is not None and any(row.beside for row in rows):
             gone |= await self._carrier.refused.dismiss([row.row_id for row in rows if row.beside])

@@ -17,6 +17,7 @@ from hyrex_broker.domain.outbox import (
     RefusedRow,
     RetryRowOutcome,
     RowChange,
+    reason_of,
 )
 from hyrex_broker.domain.rights import ANYONE, Caller, Scope
 from hyrex_broker.engine.audit import MOST_NAMED, Audit
@@ -31,8 +32,9 @@ from hyrex_broker.storage.sqlstates import StatementRefused
 _DEFAULT_PAGE: Final = 50
 _AT_A_TIME: Final = 200
 _MOST_LOOKED_AT: Final = 2000
-"""For one page, of which a caller may see, or a filter fit, few."""
+"""Rows that are read for one page at most: the caller may see few of them, or few may fit its filter."""
 _ROUNDS: Final = 5
+"""A broker that tries a row again replaces it, and a change beside that may find neither: it looks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +127,12 @@ class RefusedRpcs:
         )
 
     async def _own_rows(self, ids: Sequence[TaskId], caller: Caller) -> dict[TaskId, RefusedRow]:
-        """Those that the caller may change; others are not there for it."""
+        """Those of these rows that the caller may change; for it there are no others."""
         found = await self._refused_parts.rows.of_ids(ids) if ids else {}
         return {row_id: row for row_id, row in found.items() if caller.covers(row.queue)}
 
     async def _record(self, action: str, rows: dict[TaskId, RefusedRow]) -> None:
-        """What is removed or changed cannot be looked up any more: it is recorded before."""
+        """Note in the audit what is about to be done: afterwards the rows could not be looked up any more."""
         if rows:
             named = list(rows)[:MOST_NAMED]
             told = {"count": str(len(rows)), "tasks": " ".join(named)}
@@ -151,8 +153,7 @@ class RefusedRpcs:
         if not change.HasField("options"):
             return RowChange(queue, payload)
         options = _options(change.options)
-        text = json.dumps(options)
-        return RowChange(queue, payload, text, _run_at(options))
+        return RowChange(queue, payload, json.dumps(options), _run_at(options))
 
     async def _changed(self, rows: dict[TaskId, RefusedRow], change: RowChange) -> dict[TaskId, RefusedRow]:
         """The row with its change, if it is refused still."""
@@ -162,7 +163,7 @@ class RefusedRpcs:
                     if await self._refused_parts.rows.change(row, change):
                         return rows
                 except StatementRefused as error:
-                    raise InvalidField("change", str(error).partition("\n")[0], "cannot be stored") from None
+                    raise InvalidField("change", reason_of(error), "cannot be stored") from None
                 if row_id not in await self._refused_parts.rows.of_ids([row_id]):
                     break
         return {}

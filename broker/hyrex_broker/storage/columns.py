@@ -31,7 +31,7 @@ def ids(values: Iterable[str]) -> str:
 
 
 def lists_of_ids(values: Iterable[Iterable[str] | None]) -> str:
-    """An array of such arrays, each as text: they may differ in length."""
+    """An array of arrays of ids, each as text: arrays within an array may not differ in length."""
     lists = ["null" if value is None else f'"{{{",".join(value)}}}"' for value in values]
     return f"{{{','.join(lists)}}}"
 

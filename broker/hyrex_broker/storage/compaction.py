@@ -30,7 +30,7 @@ _PAUSE_S: Final = 0.5
 _WORTHWHILE: Final = 0.1
 """What share of a day's tasks must be past its term, for the rest to be copied."""
 _SELDOM: Final = 0.1
-"""For fewer that are past the term of their queue a day is copied again when it is older by this share."""
+"""Where fewer are past their queue's term, a day is copied again after this share of its age."""
 _SWAP_LIMIT: Final = "2s"
 _MOST_LIVING: Final = 100_000
 """The swap compares what lives of a day with what lived before, while everybody waits: 0.3 s for so many."""
@@ -75,9 +75,9 @@ class Compactor:
         self._terms = terms
         self._roots: list[UUID] | None = None
         self._without_finished: frozenset[datetime] = frozenset()
-        """Days of which what ended well is kept no more, unless it has to be;"""
+        """Days past the brokers' term of what ended well."""
         self._without_bad_ends: frozenset[datetime] = frozenset()
-        """and those of which not even bad ends are."""
+        """Days past their term of bad ends as well."""
 
     async def maintain(self) -> None:
         """Drop days of which nothing is kept, compact those of which little is.
@@ -121,8 +121,8 @@ class Compactor:
         # been killed after its swap.
         for name in ("forget_keys", "forget_debounce_keys", "forget_reopenings", "forget_dismissals"):
             await partitions.forget(self._connection, _SQL[name], start)
-        # Only a day without tasks is dropped: none of them can come to life meanwhile. A younger one gets
-        # more.
+        # Only a day without tasks is dropped: none of them can come to life meanwhile. Within the brokers'
+        # term tasks may still be stored in it.
         if not day.keeps_finished and not await partitions.holds_any(self._connection, start):
             await partitions.drop(self._connection, start)
         await self._connection.execute(_SQL["note"], start.date(), copied)

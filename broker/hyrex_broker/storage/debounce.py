@@ -40,7 +40,7 @@ class DebounceStore:
         return Debounced({HexId(row[0]) for row in rows if row[1] is None}, _moved(rows))
 
     async def move(self, batch: TaskBatch) -> Mapping[HexId, KeyHit]:
-        """Move the tasks that wait for the keys of these, of which none is stored; those that moved one."""
+        """Move the tasks that wait for the keys of these, and store none. Return those that moved one."""
         return _moved(
             await self._database.fetch(
                 _SQL["move_debounced"], ids(batch.ids), batch.payloads, *_key_columns(batch)

@@ -31,7 +31,7 @@ class RefusedStore:
         return [self._row(row) for row in rows]
 
     async def of_ids(self, row_ids: Sequence[TaskId], *, with_payload: bool = False) -> list[RefusedRow]:
-        """Those that are refused, by id; others are missing."""
+        """Those of these rows that are refused. A payload that is too large for an answer is None."""
         longest = PAYLOAD_BYTES if with_payload else -1
         rows = await self._fetch(_SQL["of_ids"], sorted(row_ids), _OPTIONS_BYTES, longest)
         return [self._row(row) for row in rows]
@@ -42,7 +42,7 @@ class RefusedStore:
         return bool(await self._fetch(_SQL["change"], row_id, *wanted))
 
     async def dismiss(self, row_ids: Sequence[TaskId]) -> set[TaskId]:
-        """Remove refused rows; which were."""
+        """Remove refused rows. Return the ids of those that were still there."""
         return {TaskId(str(row["id"])) for row in await self._fetch(_DISCARD, sorted(row_ids))}
 
     async def count(self, most: int) -> int:
@@ -50,7 +50,7 @@ class RefusedStore:
         return int((await self._fetch(_SQL["count"], most))[0]["count"])
 
     async def forget_past(self, keep: timedelta, most: int) -> list[TaskId]:
-        """Remove up to so many that were refused longer ago; their ids."""
+        """Remove up to `most` rows that were refused longer ago than `keep`. Return their ids."""
         return [TaskId(str(row["id"])) for row in await self._fetch(_SQL["past"], keep, most)]
 
     def _row(self, row: Any) -> RefusedRow:
@@ -69,8 +69,8 @@ class RefusedStore:
 
 
 async def with_queues(database: Database, rows: Sequence[RefusedRow]) -> list[RefusedRow]:
-    """Rows with the queues that their tasks would be in: those of a database beside may leave them to the
-    definitions, which are here. Raises StorageUnavailable."""
+    """Rows with the queues that their tasks would be in. A row of a database beside may name none; then the
+    task's definition does, which is here. Raises StorageUnavailable."""
     names = {row.task for row in rows if not row.queue}
     if not names:
         return list(rows)

@@ -1,10 +1,10 @@
 """Removes lanes, definitions, limits of code and queues that nobody has used for longer than tasks are kept.
 
-Lanes are what is dangerous: brokers hold their ids, and a task that is stored in one that is gone would be
-lost. So a lane has a time until which tasks may be stored in it (`lane.usable_until`). Whoever interns it
-prolongs that, and every statement that stores tasks has the database ask whether it is over. A lane of which
-it has been over for longer than any task is kept has no tasks but those that live, or whose trees do; these
-are looked for. Nobody can store one meanwhile but by interning the lane again, which excludes its removal.
+Lanes need care: brokers hold their ids, and a task that is stored in a lane that is gone would be lost. So a
+lane has a time until which tasks may be stored in it (`lane.usable_until`). Whoever interns it prolongs that
+time, and every statement that stores tasks asks whether it is over. If it has been over for longer than any
+task is kept, the lane has no tasks but those that live, or are kept with a living tree; these are looked for.
+Nobody stores another one meanwhile without interning the lane again, and that excludes its removal.
 Why: docs/adr/0026-unused-lanes.md.
 """
 

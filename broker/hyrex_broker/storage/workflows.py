@@ -70,16 +70,16 @@ class WorkflowStore:
         )
 
     async def given_up(self, task_ids: Sequence[TaskId]) -> list[TaskId]:
-        """Those of these nodes whose workflow is to be stopped, by what is so now."""
+        """Those of these nodes that are still to be cancelled with their workflow."""
         rows = await self._database.fetch(_SQL["given_up"], sorted(task_ids))
         return [TaskId(str(row["decided"])) for row in rows]
 
     async def runs_of(
         self, task_ids: Sequence[HexId], most_bytes: int, most_bound: int
     ) -> tuple[dict[HexId, NodeRun], int]:
-        """What runs of these tasks are given, of those that are nodes; and for how many tasks, from the first
-        one on, this was looked up: at least for one, and for no more than have so many bytes of results, or
-        of which so many are given any."""
+        """What the runs of those of these tasks are given that are nodes, and for how many tasks, from the
+        first one on, this was looked up: at least for one. It stops before the results have more than
+        `most_bytes`, and before more than `most_bound` of the tasks are given results."""
         rows = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
         nodes = {hex_id(row["id"]): row for row in rows}
         if not nodes:
@@ -103,7 +103,7 @@ class WorkflowStore:
         }, count
 
     async def _bound(self, task_ids: Sequence[HexId]) -> dict[HexId, list[Edge]]:
-        """The edges of nodes whose results these are given."""
+        """For each of these nodes, the edges by which it is given results."""
         rows = await self._database.fetch(_SQL["said"], sorted(task_ids))
         return {
             hex_id(row["id"]): [edge for edge in edges_of(json.loads(row["workflow"])) if edge.parameter]

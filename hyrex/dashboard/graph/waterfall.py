@@ -19,9 +19,9 @@ NARROWEST: Final = 2.0
 MOST_ROWS: Final = 250
 MARKS: Final = 5
 _STEPS: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-"""Between two marks, times a power of ten;"""
+"""Seconds between two marks below 15 s, each times a power of ten."""
 _LONG_STEPS_S: Final = (15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 2700)
-"""from 15 s on as clocks have them, and from an hour on whole hours."""
+"""From 15 s on, as clocks have them; above the last one whole hours."""
 WAITING: Final = frozenset({"queued", "scheduled", "retrying", "blocked"})
 
 

@@ -192,7 +192,7 @@ async def test_what_was_refused_is_forgotten_after_its_term_in_both(
     old = "update hyrex.outbox set held_at = now() - interval '30 days 1 hour' where id = $1"
     await caller.execute(old, here[0])
     await shop.execute(old, there[0])
-    await both.refused.forget_past()
+    await both.refused.look()
     assert await ids(both.bench, "outbox") == [here[1]]
     assert [str(row[0]) for row in await shop.fetch("select id from hyrex.outbox")] == [there[1]]
 

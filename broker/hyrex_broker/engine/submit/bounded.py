@@ -65,8 +65,8 @@ class Bounded:
         refused: Callable[[TaskBlock, StatementRefused], Awaitable[Others]],
         move: Callable[[TaskBatch], Awaitable[Mapping[HexId, Answer]]],
     ) -> None:
-        """`classify`: the answers for tasks that are stored already, None for others. `move`: those for tasks
-        that are not stored but move another one by their debounce key, which takes no room."""
+        """`classify`: the answers for tasks that are stored already, None for others. `move`: the answers for
+        tasks that move another one by their debounce key; these are not stored, so they need no room."""
         self._rooms = rooms
         self._submit = submit
         self._classify = classify

@@ -62,7 +62,7 @@ class Handoff:
         return None if placed is None else placed.ready
 
     async def place(self, batch: TaskBatch, statement: StatementSlot, store: Stores) -> Placed | None:
-        """The same by another statement, which may decide that some of the tasks are not to run yet."""
+        """As `submit`, but by the statement of `store`, which may let some of the tasks wait."""
         counts = Counter(batch.lanes) if len(batch.lanes) > 1 else {batch.lanes[0]: len(batch)}
         quotas = await self._quotas(counts)
         if not quotas or self._placer.has_unresolved:

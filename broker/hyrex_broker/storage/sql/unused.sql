@@ -1,21 +1,21 @@
 -- Removes what nobody has used for longer than tasks are kept (storage/unused.py).
 
 -- name: lanes
--- Lanes in which nothing may be stored since long, and nothing lives. $1 since when, $2 ids above this one, $3 how many.
+-- Lanes in which nothing may be stored since long. $1 since when, $2 ids above this one, $3 how many.
 select id from lane
 where usable_until < $1 and id > $2
 order by id limit $3::integer
 
 -- name: stored
--- Of the lanes of a portion of old tasks each once, and the portion's last id (null at the end). $1 ids above this one, $2 ids
--- below this one, $3 how many.
+-- The lanes of a portion of old tasks, each once, and the portion's last id (null at the end). $1 ids above this one,
+-- $2 ids below this one, $3 how many.
 with page as materialized (
   select id, lane from task where id > $1 and id < $2 order by id limit $3::integer
 )
 select (select id from page order by id desc limit 1) as last, array(select distinct lane from page) as lanes
 
 -- name: keep
--- Keeps lanes of which tasks are kept for as long as if they had been used now. $1 ids. Call under `lock_lanes`.
+-- Treats lanes of which old tasks are kept as if they were used now. $1 ids. Call under `lock_lanes`.
 update lane set usable_until = greatest(usable_until, now()) where id = any ($1::integer[])
 
 -- name: remove_lanes
@@ -68,9 +68,9 @@ where source = 'code' and changed_at < $1 and name = any ($2::text[])
 select name from queue where used_at < $1 and name > $2::text order by name limit $3::integer
 
 -- name: remove_queues
--- Removes those of some queues that have no lanes and that nobody has used since a time. One that an operator has paused, limited or given a
--- maximum or terms stays, and so does one that a definition, a schedule or a worker names. $1 since when,
--- $2 names.
+-- Removes those of some queues that have no lanes and that nobody has used since a time. One that an operator has paused,
+-- limited or given a maximum or terms stays, and so does one that a definition, a schedule or a worker names.
+-- $1 since when, $2 names.
 delete from queue q
 where used_at < $1 and name = any ($2::text[]) and not paused
   and max_waiting is null and retention_days is null and dead_letter_days is null
