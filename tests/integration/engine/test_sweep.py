@@ -40,6 +40,24 @@ def _by_ends_alone(bench: Bench) -> None:
     bench.engine.follow.sweep_soon()
 
 
+async def _until_looked(bench: Bench, times: int) -> None:
+    """Wait until the sweep has read the ends so many times more."""
+    store, looks = bench.engine.follow._sweep._store, 0
+    read = store.ended
+
+    async def counted(*args: Any) -> Any:
+        nonlocal looks
+        found = await read(*args)
+        looks += 1
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "ended", counted)
+        async with asyncio.timeout(60):
+            while looks < times:
+                await asyncio.sleep(0.01)
+
+
 async def _with_workflows(bench: Bench) -> None:
     """As the service notes their first use."""
     await bench.database.execute("insert into used_feature (name) values ('workflows')")
@@ -188,9 +206,7 @@ async def test_the_next_broker_goes_on_from_what_was_followed(storage_url: str) 
         async with asyncio.timeout(60):
             while first.task_id not in bench.engine.follow._tasks:
                 await asyncio.sleep(0.01)
-        for _ in range(3):
-            bench.engine.follow.sweep_soon()
-            await asyncio.sleep(0.2)
+        await _until_looked(bench, 3)
         assert await _stored_mark(bench) == before
         await bench.engine.sessions.end(session.session_id, session.secret, Outcome.RELEASED, "gone")
     async with running_engine(storage_url) as bench:
@@ -219,10 +235,7 @@ async def test_nothing_is_read_twice(bench: Bench, monkeypatch: pytest.MonkeyPat
     async with asyncio.timeout(60):
         while [task_id] not in seen:
             await asyncio.sleep(0.01)
-    passed = len(seen)
-    async with asyncio.timeout(60):
-        while len(seen) < passed + 3:
-            await asyncio.sleep(0.01)
+    await _until_looked(bench, 3)
     assert seen.count([task_id]) == 1
 
 
@@ -234,8 +247,11 @@ async def test_ends_of_before_and_after_the_clock_was_set_back_are_found(
     swept = bench.engine.follow._sweep
     bench.engine.reports.on_ended = _deaf
     with monkeypatch.context() as nobody_looks:
-        nobody_looks.setattr(swept._store, "elected", AsyncMock(return_value=None))
-        await asyncio.sleep(0.3)
+        elected = AsyncMock(return_value=None)
+        nobody_looks.setattr(swept._store, "elected", elected)
+        async with asyncio.timeout(60):
+            while elected.await_count < 2:
+                await asyncio.sleep(0.01)
         _by_ends_alone(bench)
         for key in "aabb":
             await bench.submit([keyed(key)])
@@ -268,5 +284,5 @@ async def test_an_end_whose_commit_takes_long_is_not_passed_by(bench: Bench) -> 
             first.task_id,
             run.token,
         )
-        await asyncio.sleep(1.0)
+        await _until_looked(bench, 8)
     assert [run.task_id for run in await link.until_runs(2)] == [first.task_id, second.task_id]
