@@ -27,7 +27,8 @@ _ATTEMPTS: Final = 5
 
 
 class Placing(IntEnum):
-    """What became of a task. Numbers are those of `admit`, and LATER for one that waits for its time."""
+    """What became of a task. Numbers are those of `admit`: READY has a seat and may be leased at once, LATER
+    waits for its time."""
 
     LATER = 0
     READY = 1

@@ -23,8 +23,6 @@ Value = TypeVar("Value")
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
 _UNIQUE_VIOLATION: Final = "23505"
-SEATED: Final = 1
-"""What `admit` answers for a task with a concurrency key that may be leased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class StoredKey:
 class HandedOff:
     """The lanes of which no task was leased (see `submit_handing_off`), and the database's time.
 
-    Of tasks with concurrency keys, in their order: what became of each, and who holds the keys of those that
-    were refused.
+    Of tasks with concurrency keys, in their order: what became of each (numbers of `keyed.Placing`), and who
+    holds the keys of those that were refused; both None of other tasks.
     """
 
     closed: Collection[LaneId]

@@ -19,13 +19,16 @@ from hyrex_broker.engine.dispatch.lease_placer import Placer
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
+from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.sqlstates import StatementRefused
-from hyrex_broker.storage.submit import SEATED, HandedOff, SubmitStore, is_repetition
+from hyrex_broker.storage.submit import HandedOff, SubmitStore, is_repetition
 
 Value = TypeVar("Value")
 Stores = Callable[[TaskBatch, Plan, Sequence[int | None]], Awaitable[HandedOff | None]]
 """Stores a batch and leases it to slots (see `SubmitStore.submit_handing_off`); None: nothing was done."""
 
+_SEATED: Final = int(Placing.READY)
+"""A plain number: it is compared with one for each task."""
 _LARGE_BATCH: Final = 100
 _LONGEST_WAIT_S: Final = 0.1
 """What a batch of a thousand waits at 10,000 runs a second."""
@@ -167,8 +170,8 @@ def _slots(batch: TaskBatch, quotas: Sequence[LaneQuota]) -> Sequence[int | None
 def _leased(batch: TaskBatch, slots: Sequence[int | None], handed: HandedOff) -> Sequence[int | None]:
     """The slots but for those of lanes of which nothing was leased, and of tasks that have no seat."""
     admissions, closed = handed.admissions, handed.closed
-    if admissions is not None and admissions.count(SEATED) < len(admissions):
-        slots = [slot if each == SEATED else None for slot, each in zip(slots, admissions, strict=True)]
+    if admissions is not None and admissions.count(_SEATED) < len(admissions):
+        slots = [slot if each == _SEATED else None for slot, each in zip(slots, admissions, strict=True)]
     if not closed:
         return slots
     lanes = stretched(batch.lanes, len(batch))
@@ -183,8 +186,8 @@ def _ready(
     pairs = stretched([(lane, terms.rank) for lane, terms in pairs_of(batch)], count)
     return {
         pair
-        for pair, slot, admission in zip(pairs, slots, admissions or [SEATED] * count, strict=True)
-        if slot is None and admission == SEATED
+        for pair, slot, admission in zip(pairs, slots, admissions or [_SEATED] * count, strict=True)
+        if slot is None and admission == _SEATED
     }
 
 
