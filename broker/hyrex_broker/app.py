@@ -238,7 +238,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
         ),
         relay=relay,
         refused=RefusedRows(database, relay, carrier, config.retention_terms.bad_ends),
-        retention=Retention(upkeep, config.retention_terms.finished, config.retention_terms.bad_ends),
+        retention=Retention(upkeep, config.retention_terms),
         steering=build_steering(source, broker_id, directory.names, cancels, audit),
         audit=audit,
         tokens=known_tokens(config, database),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.engine.cluster import retention
 from hyrex_broker.engine.cluster.retention import Retention
 from hyrex_broker.storage import partitions
@@ -28,7 +29,8 @@ async def test_retention_goes_on_after_a_round_that_failed(
         for parent, _ in partitions.PARENTS:
             await partitions._ensure_one(connection, parent, day)
         await connection.execute("alter view live rename to out_of_reach")
-        running = asyncio.ensure_future(Retention(RetentionStore(database_url), timedelta(days=7)).run())
+        terms = RetentionTerms(timedelta(days=7), timedelta(days=7))
+        running = asyncio.ensure_future(Retention(RetentionStore(database_url), terms).run())
         try:
             await until(lambda: bool(caplog.records))
             await connection.execute("alter view out_of_reach rename to live")

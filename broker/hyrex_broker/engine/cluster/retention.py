@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.retention import RetentionTerms
 from hyrex_broker.storage.retention import RetentionStore
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,9 @@ async def _nothing() -> None: ...
 class Retention:
     """Looks every half hour; brokers exclude each other by an advisory lock."""
 
-    def __init__(self, store: RetentionStore, keep: timedelta, dead_letters: timedelta | None = None) -> None:
+    def __init__(self, store: RetentionStore, terms: RetentionTerms) -> None:
         self._store = store
-        self._keep = keep
-        self._dead_letters = keep if dead_letters is None else dead_letters
+        self._terms = terms
         self._wanted = asyncio.Event()
         self._failed = False
         self.on_round: Callable[[], Awaitable[None]] = _nothing
@@ -49,7 +48,7 @@ class Retention:
     async def _maintained(self) -> bool:
         """Return True if the round is over; without an answer of the database it is tried again soon."""
         try:
-            await self._store.maintain(self._keep, self._dead_letters)
+            await self._store.maintain(self._terms.finished, self._terms.bad_ends)
             await self.on_round()
         except StorageUnavailable as error:
             if not self._failed:
