@@ -209,7 +209,8 @@ async def _outbox(channel: "grpc.aio.Channel", url: str) -> Finding:
     what = f"{url} outbox"
     if answer.rows:
         newest, more = answer.rows[0], "+" if answer.next_page_token else ""
-        text = f"{len(answer.rows)}{more} refused rows; the newest, of {newest.name}: {newest.reason}"
+        rows = "1 refused row" if len(answer.rows) == 1 else f"{len(answer.rows)}{more} refused rows"
+        text = f"{rows}; the newest, of {newest.name}: {newest.reason}"
         return Finding(what, text, "look at them with `hyrex outbox list`, then retry or dismiss them")
     if answer.beside_away:
         remedy = "is the database of --outbox-url up, and may the brokers log in there?"

@@ -127,7 +127,7 @@ def test_a_handle_and_doctor_say_that_a_row_was_refused(hyrex: Hyrex, database_u
     assert "its row in the outbox was refused" in hyrex("task", "why", row_id)
     findings = {each["what"]: each for each in json.loads(hyrex("doctor", "--json", status=1))["findings"]}
     (found,) = (each for what, each in findings.items() if what.endswith(" outbox"))
-    assert found["found"].startswith("1 refused rows; the newest, of charge: this broker does not know")
+    assert found["found"].startswith("1 refused row; the newest, of charge: this broker does not know")
     assert "hyrex outbox list" in found["remedy"]
     hyrex("outbox", "dismiss", row_id)
 

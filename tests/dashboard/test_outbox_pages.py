@@ -49,7 +49,7 @@ def test_a_refused_row_is_seen_changed_and_becomes_a_task(shop: Shop, reader: Re
     asked = html.unescape(reader.text(f"/outbox/change?id={row_id}"))
     assert '{"later": 1}' in asked
     done = reader.act(f"/outbox/change?id={row_id}", options='{"priority": 9}', queue="mail")
-    assert done == "One row a task now."
+    assert done == "One row relayed."
     assert shop.ended(row_id).priority == 9
     assert f'id="r-{row_id}"' not in reader.text("/outbox")
     assert reader.get(f"/outbox/change?id={row_id}").status_code == 404
@@ -83,7 +83,7 @@ def test_a_refused_row_is_mended_by_clicks(browsed: Browsed, page: Page) -> None
     row, other = (page.locator(f"#r-{each}") for each in (row_id, gone))
     row.get_by_role("link", name="Change").click()
     confirm(page, "Change", options='{"priority": 2}')
-    expect(page.locator("main > .said")).to_have_text("One row a task now.")
+    expect(page.locator("main > .said")).to_have_text("One row relayed.")
     expect(row).to_have_count(0)
     other.get_by_role("link", name="Dismiss").click()
     page.locator("#question").get_by_role("link", name="Keep as it is").click()
@@ -97,9 +97,9 @@ def test_a_refused_row_is_mended_by_clicks(browsed: Browsed, page: Page) -> None
 @pytest.mark.parametrize(
     ("outcomes", "words", "bad"),
     [
-        ([1, 1, 2], "2 rows a task now, one row waiting for room in the queue.", False),
-        ([4], "One row refused no more.", False),
-        ([1, 3], "One row a task now, one row refused again: odd", True),
+        ([1, 1, 2], "2 rows relayed, one row waiting for room in the queue.", False),
+        ([4], "One row no longer refused.", False),
+        ([1, 3], "One row relayed, one row refused again: odd", True),
     ],
 )
 def test_what_became_of_rows_is_said(

@@ -57,10 +57,10 @@ def acted_on(action: BulkAction, selection: Selection) -> Selection | None:
     }[action]
     wanted = selection.with_usual_states().states
     states = wanted & may if wanted else usual
-    # Who names no status means what still needs somebody: a dismissed task was dealt with, maybe by a replay,
-    # and its work must not be done again beside that.
-    dead = selection.dead or action is BulkAction.DISMISS
-    dead = dead or (action is BulkAction.RETRY and not selection.states)
+    # A retry that names no status leaves out dismissed tasks: somebody dealt with them, maybe by a replay,
+    # and their work must not be done again beside that.
+    retries_all = action is BulkAction.RETRY and not selection.states
+    dead = selection.dead or action is BulkAction.DISMISS or retries_all
     return replace(selection, states=states, dead=dead) if states else None
 
 

@@ -67,7 +67,7 @@ async def _dismiss(visit: Visit, form: Form) -> Done:
     answer = await visit.calls.act("admin", "DismissRefusedRows", request)
     gone = sum(each.outcome == pb.DISMISS_ROW_OUTCOME_DISMISSED for each in answer.results)
     if gone < len(answer.results):
-        return Done(f"{_rows(gone)} removed; the others are refused no more.", _HERE, bad=True)
+        return Done(f"{_rows(gone)} removed; the others are no longer refused.", _HERE, bad=True)
     return Done(f"{_rows(gone).capitalize()} removed.", _HERE)
 
 
@@ -93,9 +93,9 @@ def _told(results: Iterable[Any]) -> tuple[str, str, bool]:
         by_outcome.setdefault(each.outcome, []).append(each)
     refused = by_outcome.get(pb.RETRY_ROW_OUTCOME_REFUSED, [])
     words = {
-        pb.RETRY_ROW_OUTCOME_RELAYED: "a task now",
+        pb.RETRY_ROW_OUTCOME_RELAYED: "relayed",
         pb.RETRY_ROW_OUTCOME_WAITING: "waiting for room in the queue",
-        pb.RETRY_ROW_OUTCOME_NOT_FOUND: "refused no more",
+        pb.RETRY_ROW_OUTCOME_NOT_FOUND: "no longer refused",
         pb.RETRY_ROW_OUTCOME_REFUSED: "refused again",
     }
     parts = [f"{_rows(len(by_outcome[each]))} {text}" for each, text in words.items() if each in by_outcome]
