@@ -31,7 +31,11 @@ _REST_FACTOR: Final = 4
 """After each page, so many times what it took: a fifth of a connection at most."""
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FOR_EVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
-_SINCE_A_JUMP: Final = timedelta(minutes=1)
+_MINUTE: Final = timedelta(minutes=1)
+"""So much is read again by a broker that begins to look: it does not know how the clock went since the mark
+was stored."""
+_JITTER: Final = timedelta(seconds=1)
+"""Between two clocks, of a look; less than SETTLED."""
 _NO_ROOM_PAUSE_S: Final = 0.2
 _LAST: Final = TaskId("ffffffff-ffff-ffff-ffff-ffffffffffff")
 """After every task of its time."""
@@ -64,6 +68,8 @@ class Sweep:
         self._asked.set()
         self._mark: datetime | None = None
         """Ends up to here were looked at; None: this broker was not the one that looks."""
+        self._looked_at = 0.0
+        """When that was, by this process's clock."""
         self._is_new = False
         """Something was found below the mark since it was stored."""
         self._rounds: dict[Callable[[TaskId, int], Awaitable[SweptPage]], TaskId] = dict.fromkeys(
@@ -93,18 +99,33 @@ class Sweep:
                 log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
 
     async def _look(self, follower: Following, settled: datetime) -> None:
+        now, overlap, begins = asyncio.get_running_loop().time(), _MINUTE, self._mark is None
         if self._mark is None:
             self._mark, self._is_new = await self._stored(), False
-        elif self._is_new and follower.has_caught_up:
-            await self._marks.save([Mark(HEADS, FOLLOWED_HEAD, self._mark)])
-            self._is_new = False
-        above, until = (self._mark, settled) if self._mark <= settled else _after_a_jump(settled)
-        follower.begin_catching_up()
+        else:
+            overlap = timedelta(seconds=now - self._looked_at) - _JITTER
+            if self._is_new and follower.has_caught_up:
+                await self._marks.save([Mark(HEADS, FOLLOWED_HEAD, self._mark)])
+                self._is_new = False
+        # Where the database's clock was set back since the last look, ends have come below the mark. None of
+        # them is older than the time that has passed: so that much is read, wherever the mark is.
+        above = min(self._mark, settled - overlap)
+        parts = [(above, settled)]
+        was_set_back = settled < self._mark
+        if was_set_back:
+            await self._marks.lower(Mark(HEADS, FOLLOWED_HEAD, above))
+        if was_set_back or begins:
+            # What came before the clock was set back is ahead of it: read from where nothing is recorded now,
+            # or there would always be a next end.
+            parts.append((settled + _MINUTE, _FOR_EVER))
         for read in (self._store.ended, self._store.entered):
-            await self._read(read, above, until, follower)
+            for above, until in parts:
+                await self._read(read, above, until, follower)
         for page in self._rounds:
             await self._go_on(page, follower)
-        self._mark = settled
+        # Only now: what was told before the last page may be followed while the last one is not.
+        follower.begin_catching_up()
+        self._mark, self._looked_at = settled, now
 
     async def _read(self, read: Read, above: datetime, until: datetime, follower: Following) -> None:
         after: tuple[datetime, TaskId] | None = (above, _LAST)
@@ -129,11 +150,6 @@ class Sweep:
     async def _stored(self) -> datetime:
         heads = await self._marks.load(heads=True)
         return next((mark.at for mark in heads if mark.rank == FOLLOWED_HEAD), _BEGINNING)
-
-
-def _after_a_jump(settled: datetime) -> tuple[datetime, datetime]:
-    """What to look at where the clock was set back, as that of a new primary: also what ended before that."""
-    return settled - _SINCE_A_JUMP, _FOR_EVER
 
 
 async def _told(follower: Following, task_ids: Sequence[TaskId], keys: Sequence[int] = ()) -> None:

@@ -51,3 +51,7 @@ class MarkStore:
                 [mark.rank for mark in part],
                 [mark.at for mark in part],
             )
+
+    async def lower(self, mark: Mark) -> None:
+        """Keep this one in the place of a higher one: the clock was set back since."""
+        await self._database.execute(_SQL["lower_mark"], mark.lane, mark.rank, mark.at)

@@ -192,9 +192,10 @@ async def until_ended(half: Half) -> Any:
             await asyncio.sleep(0.01)
 
 
-async def test_another_broker_goes_on_where_a_lost_one_was(half: Half, seed: Seed) -> None:
+@pytest.mark.parametrize("ago", ["1 minute", "-1 hour"], ids=["long-ago", "before-the-clock-was-set-back"])
+async def test_another_broker_goes_on_where_a_lost_one_was(half: Half, seed: Seed, ago: str) -> None:
     assert await half.store.take_up(OTHER) is None  # nobody knows yet that the first one is lost
-    await seed.execute("update bulk_operation set seen_at = now() - interval '1 minute'")
+    await seed.execute(f"update bulk_operation set seen_at = now() - interval '{ago}'")
     async with half.other_broker():
         operation = await until_ended(half)
     assert (operation.matched, operation.done, operation.who) == (3, 3, "ops")

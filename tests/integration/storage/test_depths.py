@@ -60,3 +60,10 @@ async def test_the_oldest_broker_alive_that_observes_is_elected(stage: Stage) ->
     ]
     await brokers.unregister(first)
     assert [await brokers.reads_depths(each) for each in (first, second)] == [False, True]
+
+
+async def test_a_broker_that_was_seen_before_the_clock_was_set_back_is_not_elected(stage: Stage) -> None:
+    brokers = BrokerStore(stage.database)
+    first, second = [await brokers.register(name, "x:1", "1", observes=True) for name in ("one", "two")]
+    await stage.execute("update broker set seen_at = now() + interval '1 hour' where id = $1", first)
+    assert [await brokers.reads_depths(each) for each in (first, second)] == [False, True]

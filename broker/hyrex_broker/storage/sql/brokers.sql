@@ -24,9 +24,9 @@ insert into used_feature (name) select unnest($1::text[]) order by 1 on conflict
 
 -- name: reads_depths
 -- Whether this broker reads for all how much waits in each queue: the oldest one alive that shows metrics does.
--- $1 id.
+-- One that was seen in the future is gone, and the clock was set back since. $1 id.
 select coalesce(min(id) = $1, false) as elected from broker
-where observes and seen_at > now() - interval '10 seconds'
+where observes and seen_at between now() - interval '10 seconds' and now() + interval '10 seconds'
 
 -- name: moved
 -- The address that this broker was given, where it had asked for any. $1 id, $2 address.

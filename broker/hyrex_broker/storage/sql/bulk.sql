@@ -20,12 +20,13 @@ update bulk_operation set state = 'stopped', ended_at = now() where namespace = 
 
 -- name: take_up
 -- Takes a running operation that nobody works on, the longest left alone first, and returns it; none whose filter says
--- what this broker does not know: it would act on more tasks. $1 broker, $2 how long its broker must have been silent,
+-- what this broker does not know: it would act on more tasks. One that was seen in the future was left before the clock
+-- was set back. $1 broker, $2 how long its broker must have been silent,
 -- $3 the words that it knows.
 update bulk_operation set owner = $1::bigint, seen_at = now()
 where id = (
   select id from bulk_operation
-  where state = 'running' and (owner is null or owner = $1 or seen_at < now() - $2::interval)
+  where state = 'running' and (owner is null or owner = $1 or seen_at not between now() - $2::interval and now() + $2)
     and not exists (select from jsonb_object_keys(filter) as word where word <> all ($3::text[]))
   order by seen_at limit 1
   for update skip locked

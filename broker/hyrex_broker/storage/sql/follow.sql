@@ -7,12 +7,12 @@ select moved, into_lane, at_rank from follow($1::uuid[], $2::bigint[])
 -- Whether this broker sweeps for all: the oldest one that is alive does. And before which time nobody records an end any
 -- more, nor puts anything into `blocked`: so long ago, or when the oldest transaction of a broker began that has written
 -- and is not visible yet, as while its commit waits for a standby. They are known by the first part of their connections'
--- name, as this one. $1 id, $2 how long ago.
+-- name, as this one. One that was seen in the future is gone, and the clock was set back since. $1 id, $2 how long ago.
 select coalesce(min(id) = $1, false) as elected, least(now() - $2::interval, (
     select min(xact_start) - interval '1 microsecond' from pg_stat_activity
     where datname = current_database() and backend_xid is not null
       and starts_with(application_name, regexp_replace(current_setting('application_name'), '-reads$', '')))) as settled
-from broker where seen_at > now() - interval '10 seconds'
+from broker where seen_at between now() - interval '10 seconds' and now() + interval '10 seconds'
 
 -- name: ended
 -- Of so many ends in followed lanes, in the order of their times, what nobody has followed: tasks that still have a seat; keys

@@ -11,3 +11,7 @@ insert into low_water_mark (lane, rank, mark)
 select * from unnest($1::integer[], $2::smallint[], $3::timestamptz[])
 on conflict (lane, rank) do update set mark = excluded.mark
 where low_water_mark.mark < excluded.mark
+
+-- name: lower_mark
+-- Lowers a mark, where it is higher. $1 lane, $2 rank, $3 mark.
+update low_water_mark set mark = $3::timestamptz where lane = $1 and rank = $2 and mark > $3
