@@ -77,6 +77,6 @@ where used_at < $1 and name = any ($2::text[]) and not paused
   and (select true from lane l where l.namespace = q.namespace and l.queue = q.name limit 1) is null
   and not exists (select from concurrency_limit c
                   where c.namespace = q.namespace and c.scope = 'queue' and c.name = q.name)
-  and q.name not in (select queue from task_definition where namespace = q.namespace)
-  and q.name not in (select queue from schedule where namespace = q.namespace)
+  and not exists (select from task_definition d where d.namespace = q.namespace and d.queue = q.name)
+  and not exists (select from schedule s where s.namespace = q.namespace and s.queue = q.name)
   and q.name not in (select unnest(limit_names) from worker_session)
