@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import Final, assert_never
 
 from hyrex_broker.domain.features import Feature
@@ -21,6 +22,17 @@ _REASON_CHARACTERS: Final = 1000
 ZERO_ID: Final = TaskId("00000000-0000-0000-0000-000000000000")
 ID_OF_2200: Final = TaskId("0699e991-a800-0000-0000-000000000000")
 """The first one with a time of that year: those after it have none that a day can be made of."""
+
+
+UNFIT: Final = MappingProxyType(
+    {
+        "run_at": "its run_at must lie between the years 1970 and 2200",
+        "enqueued_at": "its enqueued_at must lie between the years 1970 and 2200",
+        "texts": "its options headers and labels must be objects of texts",
+    }
+)
+"""What `unfit` of the schema says of a row, as text for people."""
+_NAME_BYTES: Final = 255
 
 
 class HeldBack(StrEnum):
@@ -71,6 +83,8 @@ class OutboxRow:
     reason: str | None = None
     """Why it was refused."""
     expires: bool = False
+    unfit: str | None = None
+    """What it has that no task may have: a key of UNFIT."""
 
     @property
     def features(self) -> frozenset[Feature]:
@@ -122,6 +136,11 @@ def why_refused(row: OutboxRow, limit_bytes: int) -> str | None:
         return f"this broker does not know option {row.unknown_option!r}; update the brokers"
     if row.row_id >= ID_OF_2200:
         return f"its id {row.row_id} has a time after the year 2200"
+    for what, name in (("task", row.task), ("queue", row.queue)):
+        if not 1 <= len(name.encode()) <= _NAME_BYTES:
+            return f"the name of its {what} must have 1 to {_NAME_BYTES} bytes, got {name[:80]!r}"
+    if row.unfit is not None:
+        return UNFIT[row.unfit]
     if row.size_bytes > limit_bytes + MOST_OPTIONS_BYTES:
         return f"it has {row.size_bytes} bytes, the limit of this broker is {limit_bytes}"
     return None

@@ -183,4 +183,5 @@ def _row(row: Any, held: HeldBack | None = None) -> OutboxRow:
         row["fair_key"],
         row.get("reason"),
         row["expires"],
+        row["unfit"],
     )

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hyrex_broker.domain.carried_rows import why_unfit
 from hyrex_broker.domain.model import (
     CARRIED,
     DEFAULT_PRIORITY,
@@ -21,6 +23,7 @@ from hyrex_broker.storage.refused import with_queues
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("outbox")
+_NAME_CHARACTERS: Final = 255
 
 
 async def waiting_tasks(
@@ -45,6 +48,22 @@ async def refused_tasks(
         return []
     rows = await with_queues(database, await database.refused_beside(task_ids, with_payload))
     return [_refused_view(row) for row in rows]
+
+
+def _unfit_view(row: Any, held: HeldBack | None) -> TaskView:
+    """What no task can be made of, whether a broker has looked at it or not."""
+    shown = RefusedRow(
+        row_id=TaskId(str(row["id"])),
+        task=row["task"][:_NAME_CHARACTERS],
+        queue=row["queue"][:_NAME_CHARACTERS],
+        reason=row["reason"] or "",
+        enqueued_at=row["enqueued_at"],
+        refused_at=row["held_at"],
+        size_bytes=0,
+        options=None,
+        payload=row["payload"],
+    )
+    return replace(_refused_view(shown), in_outbox=why_waiting(held, shown.queue, shown.reason))
 
 
 def _refused_view(row: RefusedRow) -> TaskView:
@@ -73,8 +92,10 @@ def _refused_view(row: RefusedRow) -> TaskView:
 
 
 def _view(row: Any) -> TaskView:
-    options = json.loads(row["options"])
     held = None if row["held"] is None else HeldBack(row["held"])
+    if why_unfit(str(row["id"]), row["task"], row["queue"], row["run_at"], row["options"]) is not None:
+        return _unfit_view(row, held)
+    options = json.loads(row["options"])
     timeout_s = options.get("timeout_seconds")
     trace = options.get("trace_context") if row["payload"] is not None else None
     return TaskView(
@@ -88,7 +109,7 @@ def _view(row: Any) -> TaskView:
         state=TaskState.QUEUED if row["is_due"] else TaskState.SCHEDULED,
         parent_id=options.get("parent_id"),
         root_id=options.get("root_id"),
-        submitted_at=row["enqueued_at"],
+        submitted_at=row["enqueued_at"] or row["held_at"] or datetime.now(UTC),
         run_at=None if row["is_due"] else row["run_at"],
         cancel_requested=False,
         carried=CarriedOptions(**{name: options.get(name) for name in CARRIED}),

@@ -37,6 +37,36 @@ async def test_an_id_of_no_day_holds_up_no_other_row(bench: Bench, caller: Any) 
     assert await relay.relay_now([TaskId(far)]) == {TaskId(far)}
 
 
+UNFIT = (
+    ('options = \'{"headers": {"a": 1}}\'', "headers and labels must be objects of texts"),
+    ('options = \'{"headers": [{"a": "b"}]}\'', "headers and labels must be objects of texts"),
+    ('options = \'{"labels": "a"}\'', "headers and labels must be objects of texts"),
+    ("run_at = 'infinity'", "run_at must lie between the years 1970 and 2200"),
+    ("run_at = '200000-01-01Z'", "run_at must lie between the years 1970 and 2200"),
+    ("enqueued_at = '-infinity'", "enqueued_at must lie between the years 1970 and 2200"),
+    ("enqueued_at = '200000-01-01Z'", "enqueued_at must lie between the years 1970 and 2200"),
+    ("task = ''", "the name of its task must have 1 to 255 bytes, got ''"),
+    ("queue = repeat('q', 256)", "the name of its queue must have 1 to 255 bytes, got 'qqq"),
+)
+
+
+@pytest.mark.parametrize(("change", "reason"), UNFIT)
+async def test_what_no_task_may_have_makes_none(bench: Bench, caller: Any, change: str, reason: str) -> None:
+    """A task with a number among its headers ended each look of the dispatcher, and one with a time of the
+    year 200000 each list."""
+    relay = await stilled(bench)
+    await relay.relay_next()
+    bad, good = await enqueue(caller), await enqueue(caller, headers={"a": "b"}, labels={"c": "d"})
+    await caller.execute(f"update outbox set {change} where id = $1", bad)
+    await relay_all(relay)
+    assert (await ids(bench), await ids(bench, "outbox")) == ([good], [bad])
+    ((told,),) = await rows(bench, "select reason from outbox")
+    assert reason in told
+    await relay.retry_refused()
+    assert await relay.retry([TaskId(bad)])
+    assert await ids(bench) == [good]
+
+
 async def test_a_row_that_the_database_refuses_is_put_aside_alone(bench: Bench, caller: Any) -> None:
     """Rule 6. What is put aside is tried again: it may have been mended."""
     relay = await stilled(bench)

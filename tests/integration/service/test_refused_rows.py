@@ -189,3 +189,25 @@ async def test_get_watch_and_why_say_that_a_row_was_refused(stubs: Stubs, seed: 
     said = {task.waiting_for, why.sentence, watched.waiting_for}
     assert len(said) == 1
     assert f"was refused, since no task can be made of it: {UNKNOWN}" in said.pop()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'options = \'{"priority": "high"}\'',
+        'options = \'{"labels": "a"}\'',
+        "options = '{\"timeout_seconds\": 1e300}'",
+        "enqueued_at = '-infinity', run_at = 'infinity'",
+        "enqueued_at = '200000-01-01Z', run_at = '200000-01-01Z'",
+        "task = repeat('t', 5000), queue = ''",
+    ],
+)
+async def test_whatever_a_row_holds_its_id_is_told_that_it_was_refused(
+    stubs: Stubs, seed: Seed, change: str
+) -> None:
+    row_id = await refused_row(seed)
+    await seed.execute(f"update outbox set {change}")
+    task = (await stubs.tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=row_id))).task
+    assert UNKNOWN in task.waiting_for
+    (row,) = (await stubs.admin.ListRefusedRows(listing())).rows
+    assert row.task_id == row_id

@@ -964,6 +964,20 @@ revoke all on function checked_enqueue_options(jsonb), enqueue_bytes(text, bytea
   enqueue(text, jsonb, text, jsonb) from public;
 -- The outbox ends.
 
+-- What a row of the outbox has that no task may have and no other guard finds: 'run_at' or 'enqueued_at' where that is no
+-- time of the years 1970 to 2200, 'texts' where its headers or labels are none. `enqueue` lets none of it in, but whoever may
+-- write to the table can. A task of such a row could be neither shown nor assigned, with all that are read together with it.
+create function unfit(o outbox) returns text
+language sql stable
+as $$
+  select case
+    when o.run_at is not null and o.run_at not between '1970-01-01Z' and '2200-01-01Z' then 'run_at'
+    when o.enqueued_at not between '1970-01-01Z' and '2200-01-01Z' then 'enqueued_at'
+    when o.options ?| array['headers', 'labels'] and o.options @? 'strict $.keyvalue() ? (@.key == "headers" || @.key == "labels").value
+      ? (@.type() != "object" || exists (@.* ? (@.type() != "string")))' then 'texts'
+  end
+$$;
+
 -- Rows that were carried here from the outbox of a database beside this one (sql/beside.sql), until they are known to be
 -- there no more: one whose removal there was interrupted comes again.
 create table carried (

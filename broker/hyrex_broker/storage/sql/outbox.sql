@@ -14,18 +14,18 @@ select pg_current_snapshot()::text as snapshot
 -- $1 transactions in progress at the earlier look, an array as text; $2 transaction and $3 id of the last row seen of those;
 -- $4 transaction and $5 id of the last row seen of later ones; $6 how many of each; $7 the options that this broker knows.
 select s.snapshot::text, f.id, f.xid::text as xid, f.is_late, f.task, coalesce(f.queue, d.queue, 'default') as queue,
-       f.size_bytes, f.has_key, f.unknown_option, f.enqueued_at, f.concurrency_key, f.fair_key, f.expires
+       f.size_bytes, f.has_key, f.unknown_option, f.concurrency_key, f.fair_key, f.expires, f.unfit
 from (select pg_current_snapshot() as snapshot) s
 left join lateral (
   select true as is_late, n.* from (
     select o.* from unnest(($1::text)::xid8[]) as late (xid)
     cross join lateral (
-      select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
+      select outbox.id, outbox.xid, outbox.task, outbox.queue,
              octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
              outbox.options ? 'idempotency_key' as has_key,
              (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
              outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key,
-             outbox.options ? 'expires_in_seconds' as expires
+             outbox.options ? 'expires_in_seconds' as expires, unfit(outbox) as unfit
       from outbox
       where outbox.xid between late.xid and late.xid and held is null
         and (outbox.xid, outbox.id) > (($2::text)::xid8, $3::uuid)
@@ -35,12 +35,12 @@ left join lateral (
   ) n
   union all
   select false, o.* from (
-    select outbox.id, outbox.xid, outbox.task, outbox.queue, outbox.enqueued_at,
+    select outbox.id, outbox.xid, outbox.task, outbox.queue,
            octet_length(outbox.payload) + octet_length(outbox.options::text) as size_bytes,
            outbox.options ? 'idempotency_key' as has_key,
            (select key from jsonb_object_keys(outbox.options) as key where key <> all ($7::text[]) limit 1) as unknown_option,
            outbox.options->>'concurrency_key' as concurrency_key, outbox.options->>'fair_key' as fair_key,
-             outbox.options ? 'expires_in_seconds' as expires
+             outbox.options ? 'expires_in_seconds' as expires, unfit(outbox) as unfit
     from outbox
     where held is null and (outbox.xid, outbox.id) > (($4::text)::xid8, $5::uuid)
     order by outbox.xid, outbox.id limit $6::integer
@@ -238,27 +238,30 @@ select queue from each where queue is not null
 -- name: full
 -- Rows that wait for room in a queue; a range, as in `look`. $1 queue, $2 the id before, $3 how many.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
-       options ? 'idempotency_key' as has_key, null::text as unknown_option, enqueued_at,
+       options ? 'idempotency_key' as has_key, null::text as unknown_option,
        options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key,
-       options ? 'expires_in_seconds' as expires
+       options ? 'expires_in_seconds' as expires, unfit(outbox) as unfit
 from outbox where held = 'full' and (queue, id) > ($1::text, $2::uuid) and queue <= $1::text
 order by queue, id limit $3::integer
 
 -- name: refused
 -- Rows of which a broker could not make tasks. $1 the id before, $2 how many, $3 the options that this broker knows.
 select id, xid::text as xid, true as is_late, task, queue, octet_length(payload) + octet_length(options::text) as size_bytes,
-       options ? 'idempotency_key' as has_key, enqueued_at,
+       options ? 'idempotency_key' as has_key,
        (select key from jsonb_object_keys(options) as key where key <> all ($3::text[]) limit 1) as unknown_option,
        options->>'concurrency_key' as concurrency_key, options->>'fair_key' as fair_key,
-       options ? 'expires_in_seconds' as expires, reason
+       options ? 'expires_in_seconds' as expires, unfit(outbox) as unfit, reason
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
 
 -- name: waiting
 -- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads; one that
--- fits in no message is left out, as a row may have that is refused for its size.
+-- fits in no message is left out, as a row may have that is refused for its size, and so are times that are none.
 select o.id, o.task, coalesce(o.queue, d.queue, 'default') as queue, o.options::text as options,
-       case when $2::boolean and octet_length(o.payload) <= 15000000 then o.payload end as payload, o.run_at, coalesce(o.run_at <= now(), true) as is_due,
-       o.enqueued_at, o.held, o.reason, d.priority, d.max_retries, d.timeout_ms
+       case when $2::boolean and octet_length(o.payload) <= 15000000 then o.payload end as payload,
+       case when o.run_at between '1970-01-01Z' and '2200-01-01Z' then o.run_at end as run_at,
+       coalesce(o.run_at <= now(), true) as is_due,
+       case when o.enqueued_at between '1970-01-01Z' and '2200-01-01Z' then o.enqueued_at end as enqueued_at,
+       o.held, o.held_at, o.reason, d.priority, d.max_retries, d.timeout_ms
 from unnest($1::uuid[]) as i (id)
 cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
 left join lateral (
@@ -272,9 +275,9 @@ select o.id, o.xid::text as xid, true as is_late, o.task, coalesce(o.queue, d.qu
        octet_length(o.payload) + octet_length(o.options::text) as size_bytes, o.options ? 'idempotency_key' as has_key,
        (select key from jsonb_object_keys(o.options) as key where key <> all ($2::text[]) limit 1) as unknown_option, o.held,
        o.options->>'concurrency_key' as concurrency_key, o.options->>'fair_key' as fair_key,
-       o.options ? 'expires_in_seconds' as expires, o.reason
+       o.options ? 'expires_in_seconds' as expires, o.unfit, o.reason
 from unnest($1::uuid[]) as i (id)
-cross join lateral (select * from outbox where outbox.id = i.id limit 1) o
+cross join lateral (select outbox.*, unfit(outbox) as unfit from outbox where outbox.id = i.id limit 1) o
 left join lateral (select queue from task_definition where namespace = 0 and name = o.task limit 1) d on true
 
 -- name: discard
