@@ -35,9 +35,7 @@ def audit_group() -> None:
 @tokens.command("create")
 def create(
     name: Name,
-    scope: Annotated[
-        list[str], typer.Option("--scope", help="submit, work, read, payload or admin; repeat it.")
-    ],
+    scope: Annotated[list[str], typer.Option("--scope", help=f"{', '.join(SCOPES)}; repeat it.")],
     queue: Annotated[
         list[str] | None, typer.Option("--queue", help="For queues that match; repeat it. Default: all.")
     ] = None,

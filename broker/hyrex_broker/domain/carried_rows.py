@@ -24,7 +24,7 @@ _TRACE: Final = re.compile(r"[0-9a-f]{52}")
 
 def why_unfit(row_id: str, task: str, queue: str | None, run_at: datetime | None, options: str) -> str | None:
     """Why no task can be made of a row; None if one can, as far as this can be told. Options that only a
-    later version knows are for the relay to judge."""
+    later version knows are for the relay to judge. It quotes no option: who may not see payloads reads it."""
     if not _is_name(task):
         return f"the name of its task must have 1 to {_NAME_BYTES} bytes, got {task[:80]!r}"
     if queue is not None and not _is_name(queue):
@@ -42,11 +42,11 @@ def _why_unfit_options(text: str) -> str | None:
     except (ValueError, RecursionError) as error:
         return f"its options cannot be read: {error}"
     if not isinstance(options, dict):
-        return f"its options must be an object, got {text[:80]}"
+        return "its options must be an object"
     for name, value in options.items():
         fits = RULES.get(name)
         if fits is not None and not fits(value):
-            return f"its option {name} has a value that hyrex.enqueue refuses: {json.dumps(value)[:80]}"
+            return f"its option {name} has a value that hyrex.enqueue refuses"
     return None
 
 
