@@ -109,7 +109,7 @@ def _node(node: SentNode, followers: Sequence[TaskId]) -> StoredNode:
 
 
 def _is_plain(edges: Sequence[Edge]) -> bool:
-    """Whether the list of their upstreams, the last one first, says all of them."""
+    """Return True if the list of their upstreams, the last one first, says all of them."""
     before = -1
     for place, _, parameter, runs_anyway in edges:
         if parameter or runs_anyway or place <= before:
