@@ -67,3 +67,13 @@ async def end(stage: Stage, *runs: AssignedRun) -> None:
     """They complete; nobody has followed that yet."""
     for run in runs:
         await stage.end(run, Outcome.COMPLETED)
+
+
+async def within_maxima(stage: Stage) -> None:
+    """No key has more than two tasks that are ready or run."""
+    most = await stage.execute(
+        "select coalesce(max(n), 0) from (select count(*) as n from task t"
+        " join (select task_id from ready union all select task_id from lease) l on l.task_id = t.id"
+        " group by t.key_hash) k"
+    )
+    assert most <= 2

@@ -13,7 +13,16 @@ from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.follow import FIRST, FollowStore
 from hyrex_broker.storage.keyed import Placing
-from tests.integration.storage.keys import admissions, end, follow, hashed, keyed, submit_keyed, take
+from tests.integration.storage.keys import (
+    admissions,
+    end,
+    follow,
+    hashed,
+    keyed,
+    submit_keyed,
+    take,
+    within_maxima,
+)
 from tests.integration.storage.stage import Stage, new_task
 from tests.integration.storage.waits import until_blocked
 
@@ -223,7 +232,7 @@ async def test_no_maximum_is_exceeded_while_submits_and_ends_race(stage: Stage, 
         while left:
             batch = [left.pop() for _ in range(min(len(left), rng.randint(1, 6)))]
             await submit_keyed(one, *batch)
-            await _within_maxima(one)
+            await within_maxima(one)
 
     async def works(one: Stage) -> None:
         for _ in range(40):
@@ -233,7 +242,7 @@ async def test_no_maximum_is_exceeded_while_submits_and_ends_race(stage: Stage, 
             followed.update(told)
             if told:
                 await follow(one, *told)
-            await _within_maxima(one)
+            await within_maxima(one)
 
     await asyncio.gather(submits(stage), submits(rival), works(stage), works(rival))
     for _ in range(120):  # bounded; each round that has not finished moves something on
@@ -243,15 +252,6 @@ async def test_no_maximum_is_exceeded_while_submits_and_ends_race(stage: Stage, 
         await end(stage, *runs)
     assert await stage.execute("select count(*) from task_run where outcome = 2") == 120
     assert await stage.execute("select count(*) from blocked") == 0
-
-
-async def _within_maxima(stage: Stage) -> None:
-    most = await stage.execute(
-        "select coalesce(max(n), 0) from (select count(*) as n from task t"
-        " join (select task_id from ready union all select task_id from lease) l on l.task_id = t.id"
-        " group by t.key_hash) k"
-    )
-    assert most <= 2
 
 
 async def test_an_end_beside_an_admission_wakes_what_waits(

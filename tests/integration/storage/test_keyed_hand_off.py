@@ -14,7 +14,7 @@ from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.sessions import Opened
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
-from tests.integration.storage.keys import follow, hand_off, hashed, keyed, submit_keyed
+from tests.integration.storage.keys import follow, hand_off, hashed, keyed, submit_keyed, within_maxima
 from tests.integration.storage.stage import INFO, SECRET, Ended, Stage
 
 READY, BLOCKED, REFUSED = Placing.READY, Placing.BLOCKED, Placing.REFUSED
@@ -141,12 +141,3 @@ async def test_no_maximum_is_exceeded_while_hand_offs_and_ends_race(stage: Stage
     await asyncio.gather(works(stage), works(rival))
     assert await placed(stage) == {"task": 120, "lease": 0, "ready": 0, "blocked": 0, "seat": 0}
     assert await stage.execute("select count(*) from task_run where outcome = 2") == 120
-
-
-async def within_maxima(stage: Stage) -> None:
-    most = await stage.execute(
-        "select coalesce(max(n), 0) from (select count(*) as n from task t"
-        " join (select task_id from ready union all select task_id from lease) l on l.task_id = t.id"
-        " group by t.key_hash) k"
-    )
-    assert most <= 2
