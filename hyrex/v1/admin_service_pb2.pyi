@@ -135,7 +135,7 @@ class _RetryRowOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retry
     RETRY_ROW_OUTCOME_WAITING: _RetryRowOutcome.ValueType  # 2
     """It will be a task as soon as its queue has room."""
     RETRY_ROW_OUTCOME_REFUSED: _RetryRowOutcome.ValueType  # 3
-    """It was refused again; the reason is beside."""
+    """It was refused again, for the reason of the result."""
     RETRY_ROW_OUTCOME_NOT_FOUND: _RetryRowOutcome.ValueType  # 4
     """There is no such refused row."""
 
@@ -149,7 +149,7 @@ RETRY_ROW_OUTCOME_RELAYED: RetryRowOutcome.ValueType  # 1
 RETRY_ROW_OUTCOME_WAITING: RetryRowOutcome.ValueType  # 2
 """It will be a task as soon as its queue has room."""
 RETRY_ROW_OUTCOME_REFUSED: RetryRowOutcome.ValueType  # 3
-"""It was refused again; the reason is beside."""
+"""It was refused again, for the reason of the result."""
 RETRY_ROW_OUTCOME_NOT_FOUND: RetryRowOutcome.ValueType  # 4
 """There is no such refused row."""
 Global___RetryRowOutcome: _TypeAlias = RetryRowOutcome  # noqa: Y015
