@@ -65,10 +65,10 @@ class KeyedStore:
         `SubmitStore.submit_handing_off` and `submit`. None: nothing was done, since another has locked their
         keys for longer than a moment."""
         columns = (*task_columns(batch), *slot_columns(plan, slots), self._slack_ms)
-        ((closed, stored_at, admissions, holders),) = await self._database.fetch_apart(
+        ((unleased, stored_at, admissions, holders),) = await self._database.fetch_apart(
             _SQL["submit_keyed_handing_off"], *columns, *_key_columns(batch, hashes)
         )
-        return None if admissions is None else HandedOff(closed, stored_at, admissions, holders)
+        return None if admissions is None else HandedOff(unleased, stored_at, admissions, holders)
 
     async def submit(self, batch: TaskBatch, hashes: Sequence[int]) -> dict[HexId, Admitted]:
         """Store tasks in the order of their ids, which are unique; each has a concurrency key, and its hash.

@@ -41,7 +41,7 @@ class HandedOff:
     holds the keys of those that were refused; both None of other tasks.
     """
 
-    closed: Collection[LaneId]
+    unleased: Collection[LaneId]
     stored_at: datetime
     admissions: Sequence[int] | None = None
     holders: Sequence[TaskId | None] | None = None
@@ -91,14 +91,14 @@ class SubmitStore:
 
         Raises StatementRefused: where `is_repetition`, some were stored before.
         """
-        ((closed, stored_at),) = await self._database.fetch(
+        ((unleased, stored_at),) = await self._database.fetch(
             _SQL["submit_handing_off"],
             *task_columns(batch),
             *slot_columns(plan, slots),
             self._slack_ms,
             lanes_of(batch),
         )
-        return HandedOff(closed, stored_at)
+        return HandedOff(unleased, stored_at)
 
     async def classify(self, batch: TaskBatch) -> list[StoredKey]:
         """What is known of tasks that were not stored, one for each; ids may come several times."""

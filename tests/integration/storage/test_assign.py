@@ -241,7 +241,7 @@ async def test_the_deadline_of_a_lease_is_its_timeout_some_grace_and_the_session
 async def handed_off(stage: Stage, plan: Plan, slots: Sequence[int | None] = (0,)) -> list[LaneId]:
     """Store tasks with these slots; the lanes of which nothing was leased."""
     batch = await stage.batch([new_task() for _ in slots])
-    return list((await stage.submits.submit_handing_off(batch, plan, slots)).closed)
+    return list((await stage.submits.submit_handing_off(batch, plan, slots)).unleased)
 
 
 async def waiting(stage: Stage) -> tuple[int, int]:

@@ -30,7 +30,7 @@ async def test_what_has_a_seat_is_leased_with_it_and_the_rest_waits(stage: Stage
     tasks = [keyed("a", 2), keyed("a", 2), keyed("a", 2), keyed("b", 2)]
     handed = await hand_off(stage, await stage.session(), *tasks)
     assert handed is not None
-    assert (handed.closed, handed.admissions) == ([], [READY, READY, BLOCKED, READY])
+    assert (handed.unleased, handed.admissions) == ([], [READY, READY, BLOCKED, READY])
     assert await placed(stage) == {"task": 4, "lease": 3, "ready": 0, "blocked": 1, "seat": 3}
     assert await stage.execute("select count(*) from seat join lease using (task_id)") == 3
     of_key = "select count(*) from task where key_hash = $1 and max_per_key = 2 and concurrency_key = 'a'"
@@ -78,7 +78,7 @@ async def test_what_may_not_be_handed_off_is_ready_with_its_seat(
     before = await placed(stage)
     handed = await hand_off(stage, opened, keyed("a"), keyed("a"))
     assert handed is not None
-    assert handed.closed == [await stage.lane(followed=True)]
+    assert handed.unleased == [await stage.lane(followed=True)]
     rise = {name: count - before[name] for name, count in (await placed(stage)).items()}
     assert rise == {"task": 2, "lease": 0, "ready": 1, "blocked": 1, "seat": 1}
 

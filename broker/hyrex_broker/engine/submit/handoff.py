@@ -169,13 +169,13 @@ def _slots(batch: TaskBatch, quotas: Sequence[LaneQuota]) -> Sequence[int | None
 
 def _leased(batch: TaskBatch, slots: Sequence[int | None], handed: HandedOff) -> Sequence[int | None]:
     """The slots but for those of lanes of which nothing was leased, and of tasks that have no seat."""
-    admissions, closed = handed.admissions, handed.closed
+    admissions, unleased = handed.admissions, handed.unleased
     if admissions is not None and admissions.count(_SEATED) < len(admissions):
         slots = [slot if each == _SEATED else None for slot, each in zip(slots, admissions, strict=True)]
-    if not closed:
+    if not unleased:
         return slots
     lanes = stretched(batch.lanes, len(batch))
-    return [None if lane in closed else slot for lane, slot in zip(lanes, slots, strict=True)]
+    return [None if lane in unleased else slot for lane, slot in zip(lanes, slots, strict=True)]
 
 
 def _ready(

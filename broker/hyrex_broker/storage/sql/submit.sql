@@ -245,7 +245,7 @@ with mine as materialized (
       and ended_at is null
     for key share
   ) w
-), closed as materialized (
+), unleased as materialized (
   select q.lane
   from unnest($21::integer[]) with ordinality as q (lane, place)
   where (select count(*) from mine) < cardinality($17::bigint[])
@@ -284,7 +284,7 @@ with mine as materialized (
                 ($24::text)::integer[]) as t (id, lane, rank, timeout_ms, token, session)
     cross join (select (($24::text)::integer[])[1] as session offset 0) one
   ) t
-  where token is not null and lane <> all (array(select lane from closed))
+  where token is not null and lane <> all (array(select lane from unleased))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false
@@ -294,10 +294,10 @@ with mine as materialized (
       as t (id, lane, rank, token)
   ) t
   -- Mostly there is none: known before any task is looked at.
-  where ($25::boolean or (select true from closed limit 1))
-    and (token is null or lane = any (array(select lane from closed)))
+  where ($25::boolean or (select true from unleased limit 1))
+    and (token is null or lane = any (array(select lane from unleased)))
 )
-select array(select lane from closed) as closed, now() as stored_at
+select array(select lane from unleased) as unleased, now() as stored_at
 
 -- name: submit_keyed_handing_off
 -- `submit_handing_off` for tasks with concurrency keys that may all run at once: those that have a seat become leases or
@@ -316,7 +316,7 @@ with mine as materialized (
       and ended_at is null
     for key share
   ) w
-), closed as materialized (
+), unleased as materialized (
   select q.lane
   from unnest($21::integer[]) with ordinality as q (lane, place)
   where (select count(*) from mine) < cardinality($17::bigint[])
@@ -361,7 +361,7 @@ with mine as materialized (
     cross join (select (($24::text)::integer[])[1] as session offset 0) one
     where t.admission = 1
   ) t
-  where token is not null and lane <> all (array(select lane from closed))
+  where token is not null and lane <> all (array(select lane from unleased))
 ), queued as (
   insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
   select id, lane, rank, now(), 0, 0, 0, 0, false
@@ -372,10 +372,10 @@ with mine as materialized (
     where t.admission = 1
   ) t
   -- Mostly there is none: known before any task is looked at.
-  where ($25::boolean or (select true from closed limit 1))
-    and (token is null or lane = any (array(select lane from closed)))
+  where ($25::boolean or (select true from unleased limit 1))
+    and (token is null or lane = any (array(select lane from unleased)))
 )
-select array(select lane from closed) as closed, now() as stored_at, admissions, holders::text[] from decided
+select array(select lane from unleased) as unleased, now() as stored_at, admissions, holders::text[] from decided
 
 -- name: submit_debounced
 -- Stores tasks with debounce keys, or moves the tasks that wait for these keys. Returns a row for each that was stored,
