@@ -165,6 +165,14 @@ def _handle(task_id: str) -> "TaskHandle[Any]":
     return handle
 
 
+def _instead_of(call: object) -> str:
+    """What to write for a workflow, since brokers store none by themselves."""
+    if not isinstance(call, loaded("hyrex.workflows.workflow").SendableWorkflow):
+        return ""
+    definition = loaded("hyrex.workflows.definition")
+    return f"; give cron to a task that sends the workflow, {definition.AT_TIMES}"
+
+
 @partial(knows_its_options, called="schedules.put")
 def _wanted(
     name: str,
@@ -178,7 +186,7 @@ def _wanted(
 ) -> dict[str, Any]:
     checked_name("name", name)
     if not isinstance(call, TaskCall):
-        raise TypeError(f"call must be what task.call(...) makes, got {call!r}")
+        raise TypeError(f"call must be what task.call(...) makes, got {call!r}{_instead_of(call)}")
     if catch_up not in ("latest", "all"):
         raise ValueError(f"catch_up must be 'latest' or 'all', got {catch_up!r}")
     jitter_s = checked_seconds("jitter", jitter)

@@ -13,11 +13,11 @@ from hyrex.other_names import advice
 from hyrex.queue import HyrexQueue
 from hyrex.workflows.workflow import HyrexWorkflow
 
-__all__ = ["WorkflowDecorator", "WorkflowDefinition", "definition_of"]
+__all__ = ["AT_TIMES", "WorkflowDecorator", "WorkflowDefinition", "definition_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_AT_TIMES: Final = (
+AT_TIMES: Final = (
     "with its slot as the idempotency_key: docs/howto/workflows.md, At times of a clock, has the lines"
 )
 _ELSEWHERE: Final = MappingProxyType(
@@ -25,8 +25,8 @@ _ELSEWHERE: Final = MappingProxyType(
         "workflow_arg_schema": "give its function a parameter: def NAME(args: MODEL)",
         "timeout_seconds": "give timeout_seconds to its tasks, or cancel the workflow",
         "max_retries": "give it to its tasks; handle.retry_failed() runs bad nodes again",
-        "cron": f"give cron to a task that sends the workflow, {_AT_TIMES}",
-        "tz": f"give cron and tz to a task that sends the workflow, {_AT_TIMES}",
+        "cron": f"give cron to a task that sends the workflow, {AT_TIMES}",
+        "tz": f"give cron and tz to a task that sends the workflow, {AT_TIMES}",
         "expires_in": "give expires_in to its tasks",
         "concurrency_key": "give concurrency_key to its tasks",
     }

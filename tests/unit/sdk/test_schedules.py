@@ -67,6 +67,21 @@ def test_put_names_what_is_not_valid(changes: dict[str, Any], words: str) -> Non
         hy.schedules.put(**wanted)
 
 
+def test_put_says_what_to_write_for_a_workflow() -> None:
+    hy = HyrexRegistry()
+
+    @hy.task
+    def work() -> None: ...
+
+    @hy.workflow
+    def nightly() -> None:
+        work.node()
+
+    for given in (nightly, nightly.with_config(priority=2)):
+        with pytest.raises(TypeError, match=r"got <workflow nightly .*give cron to a task that sends"):
+            hy.schedules.put("nightly", given, "@daily")  # type: ignore[arg-type]
+
+
 def test_an_inline_test_says_that_it_has_no_schedules() -> None:
     with inline(), pytest.raises(RuntimeUnsupported, match="inline test has no broker"):
         HyrexRegistry().schedules.list()
