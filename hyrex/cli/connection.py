@@ -28,13 +28,14 @@ DEFAULT_URL: Final = DEFAULT_BROKER_URL
 def ask(
     url: str,
     call: "Callable[[grpc.aio.Channel], Awaitable[T]]",
-    timeout_s: float = CALL_TIMEOUT_S,
+    timeout_s: float | None = CALL_TIMEOUT_S,
     *,
     with_token: bool = True,
 ) -> T:
     """Make the call at a broker of the list, and return its answer. Raises: CommandError.
 
-    If several are listed, one that does not serve is skipped, and the call may be made twice.
+    If several are listed, one that does not serve is skipped, and the call may be made twice. Without
+    `timeout_s` the call itself bounds how long it waits, by CALL_TIMEOUT_S for each answer.
     """
     return asyncio.run(_ask(url, call, timeout_s, with_token))
 
@@ -74,7 +75,7 @@ def delete(url: str, call: "Callable[[grpc.aio.Channel], Awaitable[Any]]", gone:
 
 
 async def _ask(
-    url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float, with_token: bool
+    url: str, call: "Callable[[grpc.aio.Channel], Awaitable[T]]", timeout_s: float | None, with_token: bool
 ) -> T:
     import grpc
 
@@ -90,7 +91,7 @@ async def _ask(
         async with asyncio.timeout(timeout_s):
             return await at_any(addresses, token, call)
     except TimeoutError:
-        raise CommandError(f"no answer from {url} within {timeout_s:.0f} s") from None
+        raise CommandError(f"no answer from {url} within {timeout_s or CALL_TIMEOUT_S:.0f} s") from None
     except CallFailed as error:
         failure = error.failure
     if failure.code is grpc.StatusCode.UNAVAILABLE and not failure.reason:

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask_admin
 from hyrex.cli.output import print_list, print_table, say, shown
-from hyrex.cli.paging import every
+from hyrex.cli.paging import ask_every
 
 _AT_ONCE: Final = 1000
 _CALL_S: Final = 60.0
@@ -133,11 +133,11 @@ def _chosen(row_ids: list[str] | None, every_row: bool, name: str, queue: str, b
     from hyrex.v1 import admin_service_pb2 as pb
     from hyrex.v1.admin_service_pb2_grpc import AdminServiceStub
 
-    async def call(channel: Any) -> list[Any]:
-        request = pb.ListRefusedRowsRequest(name=name, queue=queue)
-        return await every(AdminServiceStub(channel).ListRefusedRows, request, "rows")
+    def rpc(channel: Any) -> Any:
+        return AdminServiceStub(channel).ListRefusedRows
 
-    return [row.task_id for row in ask(broker_url, call, _CALL_S)]
+    request = pb.ListRefusedRowsRequest(name=name, queue=queue)
+    return [row.task_id for row in ask_every(broker_url, rpc, request, "rows")]
 
 
 def _portions(ids: list[str]) -> list[list[str]]:

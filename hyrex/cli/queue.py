@@ -9,7 +9,7 @@ from hyrex.cli.cells import url_for_queue
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
-from hyrex.cli.paging import every
+from hyrex.cli.paging import ask_every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -32,11 +32,11 @@ def list_queues(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False) ->
     from hyrex.cli.wire import queue_values
     from hyrex.v1 import queue_service_pb2, queue_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> list[Any]:
-        stub = queue_service_pb2_grpc.QueueServiceStub(channel)
-        return await every(stub.ListQueues, queue_service_pb2.ListQueuesRequest(), "queues")
+    def rpc(channel: "grpc.aio.Channel") -> Any:
+        return queue_service_pb2_grpc.QueueServiceStub(channel).ListQueues
 
-    queues = [queue_values(queue) for queue in ask(broker_url, call)]
+    found = ask_every(broker_url, rpc, queue_service_pb2.ListQueuesRequest(), "queues")
+    queues = [queue_values(queue) for queue in found]
     if as_json:
         print_list("queues", queues)
     else:

@@ -9,7 +9,7 @@ import typer
 from hyrex.cli import connection
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask
 from hyrex.cli.output import print_json, print_list, print_table, say
-from hyrex.cli.paging import every
+from hyrex.cli.paging import ask_every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -24,11 +24,10 @@ def list_schedules(broker_url: BrokerUrl = DEFAULT_URL, as_json: AsJson = False)
     from hyrex.v1 import schedule_service_pb2 as pb
     from hyrex.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 
-    async def call(channel: "grpc.aio.Channel") -> list[Any]:
-        stub = ScheduleServiceStub(channel)
-        return await every(stub.ListSchedules, pb.ListSchedulesRequest(), "schedules")
+    def rpc(channel: "grpc.aio.Channel") -> Any:
+        return ScheduleServiceStub(channel).ListSchedules
 
-    schedules = list(map(_values, ask(broker_url, call)))
+    schedules = list(map(_values, ask_every(broker_url, rpc, pb.ListSchedulesRequest(), "schedules")))
     if as_json:
         print_list("schedules", schedules)
     else:

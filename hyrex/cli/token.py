@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask_admin
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, print_list, print_table, say
-from hyrex.cli.paging import every
+from hyrex.cli.paging import ask_every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -80,11 +80,11 @@ def list_tokens(
     from hyrex.v1 import admin_service_pb2 as wire
     from hyrex.v1 import admin_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> list[Any]:
-        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-        return await every(stub.ListTokens, wire.ListTokensRequest(include_ended=ended), "tokens")
+    def rpc(channel: "grpc.aio.Channel") -> Any:
+        return admin_service_pb2_grpc.AdminServiceStub(channel).ListTokens
 
-    found = [token_values(token) for token in ask(broker_url, call)]
+    request = wire.ListTokensRequest(include_ended=ended)
+    found = [token_values(token) for token in ask_every(broker_url, rpc, request, "tokens")]
     if as_json:
         print_list("tokens", found)
         return

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask, ask_admin
+from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, ask_admin
 from hyrex.cli.output import print_json, print_list, print_table, say
-from hyrex.cli.paging import every
+from hyrex.cli.paging import ask_every
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -72,12 +72,10 @@ def sessions(broker_url: str, ended: bool) -> list[Any]:
     """All worker sessions of the cluster."""
     from hyrex.v1 import admin_service_pb2, admin_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> list[Any]:
-        stub = admin_service_pb2_grpc.AdminServiceStub(channel)
-        request = admin_service_pb2.ListWorkersRequest(include_ended=ended)
-        return await every(stub.ListWorkers, request, "workers")
+    def rpc(channel: "grpc.aio.Channel") -> Any:
+        return admin_service_pb2_grpc.AdminServiceStub(channel).ListWorkers
 
-    return ask(broker_url, call)
+    return ask_every(broker_url, rpc, admin_service_pb2.ListWorkersRequest(include_ended=ended), "workers")
 
 
 def _state(worker: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ many steps would need millions of rows.
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,10 +18,13 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hyrex.cli import task_list
+from hyrex.cli import connection, schedule, task_list
+from hyrex.cli.errors import CommandError
 from hyrex.v1 import queue_service_pb2 as queues
+from hyrex.v1 import schedule_service_pb2 as schedules
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
+from hyrex.v1.schedule_pb2 import ScheduleDefinition
 from tests.support.process import environment
 
 ID = "01900000-0000-7000-8000-00000000000{}"
@@ -29,12 +33,14 @@ ID = "01900000-0000-7000-8000-00000000000{}"
 class Steps:
     """Answers one after the other; what was asked is kept."""
 
-    def __init__(self, answers: list[Any]) -> None:
+    def __init__(self, answers: list[Any], takes_s: float = 0.0) -> None:
         self._answers = answers
+        self._takes_s = takes_s
         self.asked: list[Any] = []
 
     def answer(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request)
+        time.sleep(self._takes_s)
         answer = self._answers[len(self.asked) - 1]
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, "the broker is gone")
@@ -47,6 +53,7 @@ def scripted(steps: Steps) -> Iterator[str]:
     for service, method, asked in (
         ("QueueService", "PurgeQueue", queues.PurgeQueueRequest),
         ("TaskService", "ListTasks", tasks.ListTasksRequest),
+        ("ScheduleService", "ListSchedules", schedules.ListSchedulesRequest),
     ):
         handler: Any = grpc.unary_unary_rpc_method_handler(
             steps.answer, asked.FromString, lambda answer: answer.SerializeToString()
@@ -152,3 +159,27 @@ def test_a_list_that_ends_for_its_time_says_how_far_it_looked(
     assert len(steps.asked) == 1
     assert "looked at everything back to 2026-11-27" in printed
     assert "more: --page b" in printed
+
+
+def test_each_page_of_a_list_has_the_time_of_a_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list of 100,000 schedules ended with "no answer within 10 s", though each page came at once."""
+    monkeypatch.setattr(connection, "CALL_TIMEOUT_S", 5.0)
+    # What a call takes that does not say how long it may.
+    monkeypatch.setattr(connection.ask, "__defaults__", (2.0,))
+    names = [f"nightly {number}" for number in range(4)]
+    pages = [
+        schedules.ListSchedulesResponse(
+            schedules=[schedules.Schedule(definition=ScheduleDefinition(name=name))],
+            next_page_token=name * (name != names[-1]),
+        )
+        for name in names
+    ]
+    with scripted(Steps(pages, takes_s=0.8)) as url:
+        schedule.list_schedules(broker_url=url, as_json=True)
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    monkeypatch.setattr(connection, "CALL_TIMEOUT_S", 0.2)
+    with scripted(Steps(pages, takes_s=0.8)) as url, pytest.raises(CommandError, match="no answer from"):
+        schedule.list_schedules(broker_url=url, as_json=True)
