@@ -104,7 +104,8 @@ KINDS: Final = MappingProxyType(
         ),
         "outbox_refused": DiscrepancyKind(
             "rows of the outbox of which no task could be made: they wait, and are tried every minute",
-            "`hyrex task get` says why; update the brokers, or remove them with `hyrex task cancel`",
+            "`hyrex outbox list` says why; mend that and `hyrex outbox retry` them, or"
+            " `hyrex outbox dismiss` them",
         ),
         "slot_lost": DiscrepancyKind(
             "slots of schedules, stored lately, whose task is not stored",

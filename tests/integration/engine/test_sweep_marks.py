@@ -10,7 +10,7 @@ from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.engine import sweep
 from hyrex_broker.storage.marks import FOLLOWED_HEAD, HEADS, Mark, MarkStore
 from tests.integration.engine.bench import Bench, Link
-from tests.integration.engine.stored_rows import rows
+from tests.integration.engine.stored_rows import rows, until_rows
 from tests.integration.storage.keys import keyed
 from tests.integration.storage.stage import end_of, make_id
 
@@ -24,16 +24,21 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """The database's clock, as the sweep reads it: ahead by so much. It looks while `runs` is set."""
+    """The database's clock, as the sweep reads it: ahead by so much. It looks while `runs` is set; `is_held`
+    says that its last look is over, and that it waits for `runs`."""
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = timedelta()
         self.runs = asyncio.Event()
+        self.is_held = asyncio.Event()
         self._elected = bench.engine.follow._sweep._store.elected
         monkeypatch.setattr(bench.engine.follow._sweep._store, "elected", self.elected)
 
     async def elected(self, *args: Any) -> datetime | None:
-        await self.runs.wait()
+        if not self.runs.is_set():
+            self.is_held.set()
+            await self.runs.wait()
+            self.is_held.clear()
         settled = await self._elected(*args)
         return None if settled is None else settled + self.ahead
 
@@ -42,7 +47,7 @@ async def _by_ends_alone(bench: Bench, clock: Clock) -> None:
     """The rounds would find everything too while there are few rows. No end is told, nor looked for yet."""
     bench.engine.reports.on_ended = lambda *_: None
     bench.engine.follow.sweep_soon()
-    await asyncio.sleep(0.3)
+    await asyncio.wait_for(clock.is_held.wait(), 60)
     bench.engine.follow._sweep._rounds.clear()
     assert not clock.runs.is_set()
 
@@ -81,7 +86,8 @@ async def test_what_is_found_last_is_not_passed_by_when_all_else_is_followed(
         return await read(*args)
 
     monkeypatch.setattr(follow._sweep._store, "ended", one_after_the_other)
-    await asyncio.sleep(0.3)  # one look finds both
+    # One look finds both.
+    await until_rows(bench, "select max(finished_at) < now() - interval '0.1 s' from task_run", [(True,)])
     clock.runs.set()
     async with asyncio.timeout(60):
         while pages < 8:
@@ -109,11 +115,13 @@ async def test_ends_are_found_after_the_clock_was_set_back_by_less_than_passes_b
         while swept._mark is None:
             await asyncio.sleep(0.01)
     clock.runs.clear()
-    await asyncio.sleep(0.3)
+    await asyncio.wait_for(clock.is_held.wait(), 60)
     clock.ahead, mark = timedelta(), swept._mark
     second = await _ended(bench, link, "a")
-    await asyncio.sleep(3.5)
-    assert datetime.now(UTC) - timedelta(seconds=2) > mark, "a look as ever"
+    assert mark is not None
+    async with asyncio.timeout(60):
+        while datetime.now(UTC) - timedelta(seconds=2) <= mark:  # until the next look is above it
+            await asyncio.sleep(0.01)
     clock.runs.set()
     assert [run.task_id for run in await link.until_runs(2)][1] == second
 
