@@ -12,6 +12,7 @@ from hyrex.cli.paging import ask_every
 _AT_ONCE: Final = 1000
 _CALL_S: Final = 60.0
 _SHOWN_REASON: Final = 160
+_AWAY: Final = "the database beside the brokers' does not answer: its rows are missing"
 _DONE: Final = frozenset({"relayed", "waiting", "dismissed"})
 RowIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of rows.")]
 Name = Annotated[str, typer.Option("--task", metavar="NAME", help="Only rows of this task.")]
@@ -35,7 +36,7 @@ def list_rows(
     answer = ask_admin(broker_url, "ListRefusedRows", request)
     rows = [refused_row_values(row) for row in answer.rows]
     if answer.beside_away:
-        typer.echo("the database beside the brokers' does not answer: its rows are missing", err=True)
+        typer.echo(_AWAY, err=True)
     if as_json:
         print_list("rows", rows, answer.next_page_token)
         return
@@ -70,7 +71,7 @@ def retry(
 ) -> None:
     """Try again to make tasks of refused rows, of a single one also with a change.
 
-    Exit status 1 if any was refused again, or is no refused row.
+    Exit status 1 if any was refused again or is no refused row, or if --all could not reach all.
     """
     from hyrex.cli.wire import word
     from hyrex.v1 import admin_service_pb2 as pb
@@ -79,11 +80,14 @@ def retry(
     if change is not None and (every_row or len(row_ids or ()) != 1):
         raise typer.BadParameter("--options, --to-queue and --payload-file are for one ID")
     results: list[tuple[str, str, str]] = []
-    for ids in _portions(_chosen(row_ids, every_row, name, queue, broker_url)):
+    chosen, is_whole = _chosen(row_ids, every_row, name, queue, broker_url)
+    for ids in _portions(chosen):
         request = pb.RetryRefusedRowsRequest(task_ids=ids, change=change)
         for each in ask_admin(broker_url, "RetryRefusedRows", request, _CALL_S).results:
             results.append((each.task_id, word(pb.RetryRowOutcome, each.outcome), each.reason))
     _print_results(results, as_json)
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 def dismiss(
@@ -99,7 +103,7 @@ def dismiss(
     from hyrex.cli.wire import word
     from hyrex.v1 import admin_service_pb2 as pb
 
-    chosen = _chosen(row_ids, every_row, name, queue, broker_url)
+    chosen, is_whole = _chosen(row_ids, every_row, name, queue, broker_url)
     if every_row and chosen and not yes:
         typer.confirm(f"Remove {len(chosen)} refused rows for good?", abort=True, err=True)
     results: list[tuple[str, str, str]] = []
@@ -108,6 +112,8 @@ def dismiss(
         for each in ask_admin(broker_url, "DismissRefusedRows", request, _CALL_S).results:
             results.append((each.task_id, word(pb.DismissRowOutcome, each.outcome), ""))
     _print_results(results, as_json)
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 def _change(options: str | None, queue: str | None, payload_file: Path | None) -> Any:
@@ -122,22 +128,35 @@ def _change(options: str | None, queue: str | None, payload_file: Path | None) -
     return pb.RefusedRowChange(queue=queue, options=options, payload=payload)
 
 
-def _chosen(row_ids: list[str] | None, every_row: bool, name: str, queue: str, broker_url: str) -> list[str]:
-    """The ids that are named, or those of all rows that fit."""
+def _chosen(
+    row_ids: list[str] | None, every_row: bool, name: str, queue: str, broker_url: str
+) -> tuple[list[str], bool]:
+    """The ids that are named, or those of all rows that fit; and whether these are all that there are."""
     if bool(row_ids) == every_row:
         raise typer.BadParameter("name the IDs of rows (hyrex outbox list), or all of them with --all")
     if row_ids and (name or queue):
         raise typer.BadParameter("--task and --queue choose among --all; leave them out with an ID")
     if row_ids:
-        return row_ids
+        return row_ids, True
     from hyrex.v1 import admin_service_pb2 as pb
     from hyrex.v1.admin_service_pb2_grpc import AdminServiceStub
 
+    is_whole = True
+
     def rpc(channel: Any) -> Any:
-        return AdminServiceStub(channel).ListRefusedRows
+        async def page(request: Any) -> Any:
+            nonlocal is_whole
+            answer = await AdminServiceStub(channel).ListRefusedRows(request)
+            is_whole = is_whole and not answer.beside_away
+            return answer
+
+        return page
 
     request = pb.ListRefusedRowsRequest(name=name, queue=queue)
-    return [row.task_id for row in ask_every(broker_url, rpc, request, "rows")]
+    found = [row.task_id for row in ask_every(broker_url, rpc, request, "rows")]
+    if not is_whole:
+        typer.echo(_AWAY, err=True)
+    return found, is_whole
 
 
 def _portions(ids: list[str]) -> list[list[str]]:
