@@ -1,7 +1,7 @@
 """Workflows as they are sent: the graph is checked, then its tasks as all others are."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -125,6 +125,17 @@ def _nodes(sent: Sequence[WorkflowNode]) -> list[SentNode]:
     return nodes
 
 
+def _require_free(parameter: str, taken: Collection[str], field: str) -> None:
+    """Raises InvalidField where a parameter has no name, or is given two results that are not one list."""
+    name = parameter.removesuffix(LIST_ENDING)
+    if not name:
+        raise InvalidField(field, parameter, "must have the parameter's name before []")
+    is_list = name != parameter
+    if (name if is_list else f"{name}{LIST_ENDING}") in taken or (not is_list and parameter in taken):
+        remedy = "is given the result of another node already; with [] at its end it is a list of results"
+        raise InvalidField(field, parameter, remedy)
+
+
 def _edges(wire: WorkflowNode, at: str, before: Sequence[SentNode]) -> Iterator[Edge]:
     parameters = set[str]()
     for number, upstream in enumerate(wire.upstreams):
@@ -140,11 +151,7 @@ def _edges(wire: WorkflowNode, at: str, before: Sequence[SentNode]) -> Iterator[
         if parameter:
             field = f"{at}.upstreams[{number}].parameter"
             parameter = fields.short_text(parameter, field) or ""
-            if parameter in parameters and not parameter.endswith(LIST_ENDING):
-                remedy = (
-                    "is given the result of another node already; with [] at its end it is a list of results"
-                )
-                raise InvalidField(field, parameter, remedy)
+            _require_free(parameter, parameters, field)
             parameters.add(parameter)
         yield Edge(place, before[place].task_id, parameter, upstream.runs_anyway)
 

@@ -107,6 +107,15 @@ def _delayed_approval(request: SubmitWorkflowRequest) -> None:
     request.nodes[0].task.delay.seconds = 1
 
 
+def _bound_and_listed(request: SubmitWorkflowRequest) -> None:
+    request.nodes[1].upstreams.add(node=0, parameter="x")
+    request.nodes[1].upstreams.add(node=0, parameter="x[]")
+
+
+def _list_without_name(request: SubmitWorkflowRequest) -> None:
+    request.nodes[1].upstreams.add(node=0, parameter="[]")
+
+
 def _unknown(request: SubmitWorkflowRequest) -> None:
     request.nodes[0].MergeFromString(b"\x98\x06\x01")  # field 99
 
@@ -130,6 +139,8 @@ def _too_many_edges(request: SubmitWorkflowRequest) -> None:
         (_foreign, "nodes[1].upstreams[0].node = -1: "),
         (_first_waits, "nodes[0].upstreams[0].node = 0: "),
         (_bound_twice, "nodes[1].upstreams[1].parameter = 'x': "),
+        (_bound_and_listed, "nodes[1].upstreams[1].parameter = 'x[]': "),
+        (_list_without_name, "nodes[1].upstreams[0].parameter = '[]': "),
         (_same_name, "nodes.name = 'a': "),
         (_without_name, "nodes[1].name = '': "),
         (_same_id, "nodes[1].task.task_id = "),
