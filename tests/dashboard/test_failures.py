@@ -148,7 +148,7 @@ def test_who_looks_is_named_and_offered_what_the_token_may(guarded: RunningBroke
         stub: Any = TaskServiceStub(channel)
         request = task_service_pb2.SubmitTasksRequest(tasks=[task])
         stub.SubmitTasks(request, metadata=bearer(TOKEN), timeout=60)
-    wanted = {"root": [1, 3, 4], "sue": [1, 0, 2], "ann": [0, 0, 0]}
+    wanted = {"root": [1, 4, 4], "sue": [1, 0, 2], "ann": [0, 0, 0]}
     for who, secret in (("root", TOKEN), ("sue", submits), ("ann", reads)):
         assert sign_in(stranger, secret) == 303
         eventually(lambda who=who: f'title="{who}: ' in stranger.text("/tasks"), 60)  # type: ignore[misc]
