@@ -20,7 +20,7 @@ from hyrex_broker.storage.assign import AssignResult, AssignStore, Plan
 async def hands_nothing_off(
     self: Handoff, batch: TaskBatch, statement: StatementSlot, store: Stores
 ) -> Placed | None:
-    """In place of Handoff.place."""
+    """In place of Handoff.submit."""
     return None
 
 
@@ -38,7 +38,7 @@ def note_assigns(journal: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    Handoff.place = hands_nothing_off  # type: ignore[method-assign]
+    Handoff.submit = hands_nothing_off  # type: ignore[method-assign]
     if path := os.environ.get("BENCH_ASSIGN_JOURNAL"):
         with open(path, "a", buffering=1) as file:
             note_assigns(file)

@@ -197,7 +197,7 @@ def _build(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) -> Engin
     placer = Placer(unread, report_store, session_store, sessions, broker_id)
     marks = MarkStore(database)
     dispatcher = Dispatcher(assigns, marks, placer, sessions, directory)
-    handoff = Handoff(submits, placer, dispatcher, directory)
+    handoff = Handoff(submits.counters, placer, dispatcher, directory)
     promoter = Promoter(PromoteStore(database), marks, dispatcher)
     reports = RunReports(report_store, sessions, dispatcher, promoter)
     watches = Watches(TaskReads(database))

@@ -12,8 +12,7 @@ from typing import Final
 
 from tests.integration.engine import calls
 
-MOST_CALLS: Final = 376
-"""Six of them say in which lanes a statement stores, and whether the ends of its leases are followed."""
+MOST_CALLS: Final = 370
 """There are 354 in Python 3.11; later versions count fewer. Some 18 of them tell the batches who has little
 under way: without them, single tasks wait behind bulk. There were 410 before absent columns were sent as
 null, a batch of one block became its columns as they are, and contexts were no generators."""

@@ -46,7 +46,7 @@ def fresh_tokens(parts: Sequence[tuple[int, bool]]) -> list[Token]:
     `parts`: how many, and whether their lane is followed. The lowest bit says so: by it the sweep finds the
     ends of such runs among all others.
     """
-    count = sum(size for size, _ in parts)
+    count = sum([size for size, _ in parts])
     random = iter(struct.unpack(f"={count}q", os.urandom(8 * count)))
     tokens: list[int] = []
     for size, followed in parts:

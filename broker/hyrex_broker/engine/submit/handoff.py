@@ -11,6 +11,7 @@ from typing import Final, TypeVar, cast
 
 from hyrex_broker.domain.assigned import AssignedBlock, SharedTerms, column
 from hyrex_broker.domain.blocks import NO_TRACE, TaskBatch, pairs_of, stretched
+from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.ids import ABSENT, HexId, hex_id
 from hyrex_broker.domain.model import NOTHING_CARRIED, LaneId, SessionId, TaskId, Token
 from hyrex_broker.engine.batching import StatementSlot
@@ -21,7 +22,7 @@ from hyrex_broker.storage.assign import LaneQuota, Plan
 from hyrex_broker.storage.assigned import microseconds
 from hyrex_broker.storage.keyed import Placing
 from hyrex_broker.storage.sqlstates import StatementRefused
-from hyrex_broker.storage.submit import HandedOff, SubmitStore, is_repetition
+from hyrex_broker.storage.submit import HandedOff, is_repetition
 
 Value = TypeVar("Value")
 Stores = Callable[[TaskBatch, Plan, Sequence[int | None]], Awaitable[HandedOff | None]]
@@ -46,26 +47,16 @@ class Handoff:
     """Tries to place a batch at once; what finds no slot is ready as usual."""
 
     def __init__(
-        self, store: SubmitStore, placer: Placer, dispatcher: Dispatcher, directory: Directory
+        self, counters: Counters, placer: Placer, dispatcher: Dispatcher, directory: Directory
     ) -> None:
-        self._store = store
-        self._counters = store.counters
+        self._counters = counters
         self._placer = placer
         self._dispatcher = dispatcher
         self._directory = directory
 
-    async def submit(
-        self, batch: TaskBatch, statement: StatementSlot
-    ) -> Collection[tuple[LaneId, int]] | None:
-        """Store tasks; None if nothing could be handed off and nothing was done.
-
-        Returns lane and rank of what is ready.
-        """
-        placed = await self.place(batch, statement, self._store.submit_handing_off)
-        return None if placed is None else placed.ready
-
-    async def place(self, batch: TaskBatch, statement: StatementSlot, store: Stores) -> Placed | None:
-        """As `submit`, but by the statement of `store`, which may let some of the tasks wait."""
+    async def submit(self, batch: TaskBatch, statement: StatementSlot, store: Stores) -> Placed | None:
+        """Store tasks by the statement of `store`, which may let some of them wait; None if nothing could be
+        handed off and nothing was done."""
         counts = Counter(batch.lanes) if len(batch.lanes) > 1 else {batch.lanes[0]: len(batch)}
         quotas = await self._quotas(counts)
         if not quotas or self._placer.has_unresolved:

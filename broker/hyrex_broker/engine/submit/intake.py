@@ -177,9 +177,9 @@ class Intake:
 
     async def _store_now(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
         async def store(batch: TaskBatch) -> Collection[HexId]:
-            ready = await self._handoff.submit(batch, statement)
-            if ready is not None:
-                self._wake(ready)
+            placed = await self._handoff.submit(batch, statement, self._store.submit_handing_off)
+            if placed is not None:
+                self._wake(placed.ready)
                 return batch.ids
             stored = await self._store.submit(batch)
             await statement.pass_on()

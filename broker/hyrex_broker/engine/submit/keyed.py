@@ -108,7 +108,7 @@ class KeyedSubmits:
         """Store tasks, and hand off those that have a seat if that is possible. See `KeyedStore.submit`."""
         hashes = await self._hasher.hashes(batch)
         if not batch.may_wait and time.monotonic() >= self._hands_off_from:
-            placed = await self._handoff.place(batch, statement, partial(self._store_handing_off, hashes))
+            placed = await self._handoff.submit(batch, statement, partial(self._store_handing_off, hashes))
             if placed is not None:
                 return _of_placed(batch, placed)
         found = await self._store.submit(batch, hashes)
