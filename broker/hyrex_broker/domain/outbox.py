@@ -1,7 +1,7 @@
 """What callers stored in their own transactions, as rows that become tasks."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final, assert_never
@@ -195,7 +195,9 @@ class RowChange:
     payload: bytes | None = None
     options: str | None = None
     run_at: datetime | None = None
-    """When its task may run. It follows from `options`, and is used only with them."""
+    """When its task may run, if not after `delay`. Both follow from `options`, and go only with them."""
+    delay: timedelta | None = None
+    """From the change on, by the clock of the row's database."""
 
 
 class RetryRowOutcome(IntEnum):

@@ -153,7 +153,8 @@ class RefusedRpcs:
         if not change.HasField("options"):
             return RowChange(queue, payload)
         options = _options(change.options)
-        return RowChange(queue, payload, json.dumps(options), _run_at(options))
+        delay = timedelta(seconds=options["delay_seconds"]) if "delay_seconds" in options else None
+        return RowChange(queue, payload, json.dumps(options), _run_at(options), delay)
 
     async def _changed(self, rows: dict[TaskId, RefusedRow], change: RowChange) -> dict[TaskId, RefusedRow]:
         """The row with its change, if it is refused still."""
@@ -217,16 +218,12 @@ def _options(text: str) -> dict[str, Any]:
 
 
 def _run_at(options: dict[str, Any]) -> datetime | None:
-    """When a task with these options may run."""
-    if "delay_seconds" in options:
-        if "run_at" in options:
-            raise InvalidField(
-                "change.options.run_at", options["run_at"], "must be left out with delay_seconds"
-            )
-        return datetime.now(UTC) + timedelta(seconds=options["delay_seconds"])
+    """The time of these options, if they have one."""
     if "run_at" not in options:
         return None
     said = options["run_at"]
+    if "delay_seconds" in options:
+        raise InvalidField("change.options.run_at", said, "must be left out with delay_seconds")
     try:
         found = datetime.fromisoformat(said)
         if found.tzinfo is None or not 1970 <= found.year < 2200:

@@ -38,7 +38,7 @@ class RefusedStore:
 
     async def change(self, row_id: TaskId, change: RowChange) -> bool:
         """Give a refused row other content; False if there is none now. Raises StatementRefused."""
-        wanted = change.queue, change.payload, change.options, change.run_at
+        wanted = change.queue, change.payload, change.options, change.run_at, change.delay
         return bool(await self._fetch(_SQL["change"], row_id, *wanted))
 
     async def dismiss(self, row_ids: Sequence[TaskId]) -> set[TaskId]:

@@ -143,6 +143,19 @@ async def test_a_row_that_is_mended_beside_becomes_a_task_of_its_queue(both: Bot
     assert not await both.refused.change(found[row_id], RowChange(queue="late"))
 
 
+async def test_a_delay_begins_at_the_change_by_the_clock_of_the_rows_database(
+    both: Both, caller: Any, shop: Any
+) -> None:
+    for row_id, there in (
+        (await refused_here(both.bench, caller), caller),
+        (await refused_there(both, shop), shop),
+    ):
+        (row,) = (await both.refused.of_ids([row_id])).values()
+        await both.refused.change(row, RowChange(options='{"later": 1}', delay=timedelta(seconds=600)))
+        taken = "select run_at - held_at from hyrex.outbox where id = $1"
+        assert await there.fetchval(taken, row_id) == timedelta(seconds=600)
+
+
 async def test_a_row_that_its_queue_has_no_room_for_waits_for_it(both: Both, caller: Any) -> None:
     row_id = await refused_here(both.bench, caller, queue="narrow")
     await both.bench.database.execute(

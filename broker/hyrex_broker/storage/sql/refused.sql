@@ -27,14 +27,15 @@ select name, queue from task_definition where namespace = 0 and name = any ($1::
 
 -- name: change
 -- Replaces a refused row by one with other content, refused still, and returns its id; waits for whoever tries it again.
--- $1 id, $2 queue, $3 payload, $4 options: null where it stays as it is; $5 when it may run, where options are given.
+-- $1 id, $2 queue, $3 payload, $4 options: null where it stays as it is; $5 when it may run or $6 after how long, where
+-- options are given.
 with taken as (
   delete from outbox where id = $1::uuid and held = 'refused'
   returning id, xid, task, queue, payload, options, run_at, enqueued_at, reason
 )
 insert into outbox (id, xid, task, queue, payload, options, run_at, enqueued_at, held, reason, held_at)
 select id, xid, task, coalesce($2::text, queue), coalesce($3::bytea, payload), coalesce($4::jsonb, options),
-       case when $4::text is null then run_at else $5::timestamptz end, enqueued_at, 'refused', reason, now()
+       case when $4::text is null then run_at else coalesce(now() + $6::interval, $5::timestamptz) end, enqueued_at, 'refused', reason, now()
 from taken
 returning id
 
