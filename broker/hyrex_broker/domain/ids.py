@@ -18,6 +18,9 @@ ID_BYTES: Final = 16
 ABSENT: Final = HexId("0" * 32)
 """What stands in a column of ids for "none"."""
 
+LAST: Final = TaskId("ffffffff-ffff-ffff-ffff-ffffffffffff")
+"""After every task's."""
+
 
 def lowest_id(unix_s: float) -> TaskId:
     """The lowest id of a moment: 48 bits of Unix milliseconds, then zeros."""

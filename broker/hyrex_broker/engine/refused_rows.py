@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.ids import LAST
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import HeldBack, OutboxRow, RefusedRow, RetryRowOutcome, RowChange
 from hyrex_broker.engine.beside import Carrier
@@ -28,7 +29,6 @@ MOST_COUNTED: Final = 10_000
 _AT_ONCE: Final = 1000
 OWN: Final = "brokers"
 BESIDE: Final = "beside"
-_NEWEST: Final = TaskId("ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class RefusedRows:
 
     async def page(self, before: TaskId | None, most: int) -> RefusedPage:
         """The newest rows before an id, or of all, at most so many."""
-        first = before or _NEWEST
+        first = before or LAST
         rows, is_whole = await self._own.page(first, most), True
         if self._carrier is not None:
             try:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from hyrex_broker.domain.errors import StorageUnavailable
+from hyrex_broker.domain.ids import LAST
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.engine.nodes import Nodes
 from hyrex_broker.storage.follow import FIRST, FollowStore, SweptPage, Unfollowed
@@ -37,8 +38,6 @@ was stored."""
 _JITTER: Final = timedelta(seconds=1)
 """Between two clocks, of a look; less than SETTLED."""
 _NO_ROOM_PAUSE_S: Final = 0.2
-_LAST: Final = TaskId("ffffffff-ffff-ffff-ffff-ffffffffffff")
-"""After every task of its time."""
 
 Read = Callable[[tuple[datetime, TaskId], datetime, int], Awaitable[Unfollowed]]
 
@@ -128,7 +127,7 @@ class Sweep:
         self._mark, self._looked_at = settled, now
 
     async def _read(self, read: Read, above: datetime, until: datetime, follower: Following) -> None:
-        after: tuple[datetime, TaskId] | None = (above, _LAST)
+        after: tuple[datetime, TaskId] | None = (above, LAST)
         while after is not None:
             began = asyncio.get_running_loop().time()
             found = await read(after, until, PAGE)

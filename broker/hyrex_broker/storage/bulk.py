@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.bulk import WORDS, BulkAction, BulkOperation, BulkState, from_words, to_words
+from hyrex_broker.domain.ids import LAST
 from hyrex_broker.domain.model import BrokerId, TaskId
 from hyrex_broker.storage.cancel import CancelStore
 from hyrex_broker.storage.pool import Database, Transaction
@@ -15,7 +16,7 @@ from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("bulk")
 _QUEUES_BELOW: Final = load("workflows")["queues_below"]
-NEWEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
+NEWEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), LAST)
 SILENT_FOR: Final = timedelta(seconds=10)
 """A broker that has not moved an operation on for so long does not work on it any more."""
 

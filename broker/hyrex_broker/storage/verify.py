@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 
 from hyrex_broker.domain.errors import SchemaOutOfRange
-from hyrex_broker.domain.ids import lowest_id
+from hyrex_broker.domain.ids import LAST, lowest_id
 from hyrex_broker.storage import partitions, repair
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts
 from hyrex_broker.storage.migrate import migrations
@@ -53,7 +53,6 @@ _LATE_LOOKS: Final = (
 )  # fmt: skip
 _OF_WHOLE_DAYS: Final = ("stranded", "reopened_nothing", "dismissed_nothing")
 _FIRST: Final = str(UUID(int=0))
-_LAST: Final = str(UUID(int=2**128 - 1))
 _PARENTS: Final = (*(parent for parent, _ in partitions.PARENTS), *partitions.STATISTICS)
 _DAYS_NEEDED: Final = range(-1, 3)
 """Brokers make them from two days ago to three days ahead, the last one up to half an hour after midnight."""
@@ -164,10 +163,10 @@ class _Walk:
         """Go through all ids, a portion in each statement; smaller ones where one runs out of time."""
         portion = _PORTION
         keys_from = lowest_id((datetime.now(UTC) - _KEYS_KEPT).timestamp())
-        while after != _LAST:
+        while after != LAST:
             try:
                 rows = await self.connection.fetch(
-                    _SQL["walk"], after, _LAST, portion, keys_from, portion * 2 if self.repairs else IDS_TOLD
+                    _SQL["walk"], after, LAST, portion, keys_from, portion * 2 if self.repairs else IDS_TOLD
                 )
             except asyncpg.QueryCanceledError:
                 if portion <= _LEAST_PORTION:
