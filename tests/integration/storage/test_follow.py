@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome, TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.follow import FIRST, FollowStore
@@ -23,7 +22,7 @@ from tests.integration.storage.keys import (
     take,
     within_maxima,
 )
-from tests.integration.storage.stage import Stage, new_task
+from tests.integration.storage.stage import Stage
 from tests.integration.storage.waits import until_blocked
 
 READY, BLOCKED = Placing.READY, Placing.BLOCKED
@@ -281,64 +280,6 @@ async def test_an_end_beside_an_admission_wakes_what_waits(
         following = asyncio.create_task(follow(rival, first.task_id))
         await until_blocked(connection)
     assert await following == {second.task_id}
-
-
-async def test_plain_tasks_pass_a_stripe_that_is_held(stage: Stage, connection: Any) -> None:
-    """Rule 42: what waits for it has connections of its own, and there are more such statements than
-    those."""
-    await submit_keyed(stage, keyed())
-    async with connection.transaction():
-        await connection.execute("set search_path = hyrex")
-        await connection.execute("select lock_stripes(array[$1::bigint])", hashed("a"))
-        waiting = [asyncio.create_task(submit_keyed(stage, keyed())) for _ in range(8)]
-        await until_blocked(connection, 4)
-        for _ in range(20):
-            await stage.submit(new_task())
-        assert not any(each.done() and each.exception() is None for each in waiting)
-    for found in await asyncio.gather(*waiting, return_exceptions=True):
-        # On a slow machine one may have waited for as long as a statement may.
-        if not isinstance(found, StorageUnavailable):
-            assert not isinstance(found, BaseException)
-            assert [each.admission for each in found.values()] == [BLOCKED]
-
-
-async def _buffers(connection: Any, task_id: str) -> int:
-    """How many pages following one end reads, by EXPLAIN."""
-    lines = await connection.fetch(
-        f"explain (analyze, buffers, format text) select * from follow(array['{task_id}'::uuid], '{{}}')"
-    )
-    first = next(line[0] for line in lines if "Buffers:" in line[0])
-    return sum(int(part.partition("=")[2]) for part in first.split() if part.startswith(("hit=", "read=")))
-
-
-async def test_a_held_snapshot_makes_later_admissions_no_dearer(stage: Stage, connection: Any) -> None:
-    """Rule 31: the marks stand with the seat; without them each admission passes all the dead rows before
-    it."""
-    count = 400
-    tasks = sorted([keyed() for _ in range(count)], key=lambda task: task.task_id)
-    await submit_keyed(stage, *tasks)
-    other = await _connected(stage)
-    try:
-        async with connection.transaction(isolation="repeatable_read"):
-            await connection.fetchval("select count(*) from hyrex.seat")
-            costs = []
-            for task in tasks[:-1]:
-                await end(stage, *await take(stage))
-                costs.append(await _buffers(other, task.task_id))
-    finally:
-        await other.close()
-    early, late = sum(costs[10:60]), sum(costs[-50:])
-    assert late <= 1.5 * early, (early, late)
-
-
-async def _connected(stage: Stage) -> Any:
-    from tests.support.postgres import connect
-
-    other = await connect(stage.database.url)
-    await other.execute(
-        "set search_path = hyrex; set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
-    )
-    return other
 
 
 @pytest.mark.parametrize("name", ["dead_seats", "stuck"])
