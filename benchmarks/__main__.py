@@ -19,7 +19,19 @@ from typing import Any
 
 import psutil
 
-from benchmarks import backlog, cycles, fairness, flow, guarded, latency, memory, pinned, stored, workflow
+from benchmarks import (
+    backlog,
+    cycles,
+    fairness,
+    flow,
+    guarded,
+    held,
+    latency,
+    memory,
+    pinned,
+    stored,
+    workflow,
+)
 from benchmarks.figures import Results
 from benchmarks.peers import cycle as peers
 from benchmarks.rounds import say
@@ -36,6 +48,7 @@ MEASUREMENTS: dict[str, Measure] = {
     "guarded": guarded.measure,
     "stored": stored.measure,
     "flow": flow.measure,
+    "held": held.measure,
     "fairness": fairness.measure,
     "workflow": workflow.measure,
     "peers": peers.measure,

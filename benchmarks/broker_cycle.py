@@ -43,7 +43,8 @@ class BrokerCycle:
         self.name = name or ("broker_cycle" if handoff else "broker_cycle_no_handoff")
         self._stage = stage
         self._order = {"headed": more.headed, "keys": more.keys, "most": more.most, "fair": more.fair}
-        self._broker = stage.broker(stage.database(), handoff=handoff)
+        self.database = stage.database()
+        self._broker = stage.broker(self.database, handoff=handoff)
         self._producer = stage.actor("raw_producer", self._broker.address)
         rate = [str(HIGHEST_COUNT)] if more.rated else []
         self._worker = stage.actor("raw_worker", self._broker.address, str(CAPACITY), *rate)

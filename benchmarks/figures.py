@@ -76,6 +76,7 @@ TARGETS: Final = (
     Target("idle_latency_p50_ms", _figure("idle_latency_p50_ms"), 2.5, False),
     Target("backlog_ratio", _figure("backlog_ratio"), 1.1, False),
     Target("pinned_ratio", _figure("pinned_ratio"), 1.5, False),
+    Target("held_ratio", _figure("held_ratio"), 1.5, False),
     Target("broker_rss_mb idle", _figure("broker_rss_mb", "idle"), 150.0, False),
     Target("broker_rss_mb backlog_1m", _figure("broker_rss_mb", "backlog_1m"), 150.0, False),
     Target("broker_rss_mb workers_1000", _figure("broker_rss_mb", "workers_1000"), 150.0, False),
