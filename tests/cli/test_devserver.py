@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hyrex.cli.devserver import beside
 from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe
 from hyrex.cli.devserver.keeper import Keeper
 from hyrex.cli.devserver.session import require_free_port
@@ -33,7 +34,7 @@ async def relays() -> AsyncIterator[asyncio.TaskGroup]:
 
 
 async def ready_child(code: str, relays: asyncio.TaskGroup) -> DevProcess:
-    keeper = Keeper(recipe(code), relays)
+    keeper = Keeper(lambda: recipe(code), relays)
     return await keeper.start()
 
 
@@ -59,10 +60,32 @@ async def test_output_of_a_child_is_shown_under_its_label(
     assert "ready" not in shown
 
 
+async def test_a_dashboard_whose_port_is_taken_while_it_starts_takes_another(
+    relays: asyncio.TaskGroup, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another `hyrex dev` that starts at the same moment: both find the port free."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, seen = taken.getsockname()[1], iter([True])
+        is_free = beside.is_free
+        monkeypatch.setattr(beside, "is_free", lambda port: next(seen, None) or is_free(port))
+        dashboard = beside.dashboard_keeper(port, "127.0.0.1:1", relays)
+        assert dashboard is not None
+        kept = asyncio.create_task(beside.keep(dashboard))
+        async with asyncio.timeout(60):
+            child = await dashboard.other_than(None)
+            while not (
+                shown := re.search(r"^dashboard http://localhost:(\d+)/$", capsys.readouterr().out, re.M)
+            ):
+                await asyncio.sleep(0.01)
+        kept.cancel()
+        await child.kill()
+        assert int(shown[1]) != port
+
+
 async def test_crashed_child_is_started_again(
     relays: asyncio.TaskGroup, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keeper = Keeper(recipe(SERVES), relays)
+    keeper = Keeper(lambda: recipe(SERVES), relays)
     first = await keeper.start()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(keeper.run())
@@ -79,7 +102,7 @@ async def test_crashed_child_is_started_again(
 async def test_child_that_was_replaced_is_not_started_again(
     relays: asyncio.TaskGroup, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keeper = Keeper(recipe(SERVES), relays)
+    keeper = Keeper(lambda: recipe(SERVES), relays)
     old = await keeper.start()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(keeper.run())
@@ -95,6 +118,7 @@ async def test_child_that_was_replaced_is_not_started_again(
 def test_child_ends_when_dev_is_killed() -> None:
     code = f"""
 import asyncio, re
+from hyrex.cli.devserver import beside
 from hyrex.cli.devserver.child import DevProcess, Recipe
 async def main():
     child = await DevProcess.start(Recipe("worker", ["-c", {SERVES!r}], {{}}, re.compile("ready")))

@@ -18,16 +18,24 @@ def dashboard_keeper(port: int, broker_address: str, relays: asyncio.TaskGroup) 
     """Keeps the dashboard; None where none is wanted (port 0) or its libraries are missing."""
     if port == 0 or not installed():
         return None
-    listen = f"127.0.0.1:{port if is_free(port) else 0}"
-    arguments = ["-m", "hyrex.dashboard", "--listen", listen, "--broker-url", f"grpc://{broker_address}"]
     nothing_secret = dict.fromkeys(NOT_ITS_OWN, "")
-    return Keeper(Recipe("dashboard", arguments, nothing_secret, DASHBOARD_READY), relays)
+
+    def recipe() -> Recipe:
+        listen = f"127.0.0.1:{port if is_free(port) else 0}"
+        arguments = ["-m", "hyrex.dashboard", "--listen", listen, "--broker-url", f"grpc://{broker_address}"]
+        return Recipe("dashboard", arguments, nothing_secret, DASHBOARD_READY)
+
+    return Keeper(recipe, relays)
 
 
 async def keep(dashboard: Keeper) -> None:
     """Start it, say where it is, and keep it running."""
     try:
-        child = await dashboard.start()
+        try:
+            child = await dashboard.start()
+        except ChildEnded:
+            # Another `hyrex dev` that starts at this moment may have taken the port since it was free.
+            child = await dashboard.start()
     except (ChildEnded, TimeoutError) as error:
         warn(str(error))
         return

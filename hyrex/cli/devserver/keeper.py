@@ -1,6 +1,7 @@
 """Keeps one child running: whatever ends it, a new one starts, later and later if it keeps ending."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from hyrex.cli.devserver.child import ChildEnded, DevProcess, Recipe, describe_status
@@ -12,9 +13,12 @@ STEADY_AFTER_S: Final = 30.0
 
 
 class Keeper:
-    """The child of one recipe, replaced when it crashes. Outputs are relayed by tasks of `relays`."""
+    """A child, replaced when it crashes; its recipe is asked for at each start.
 
-    def __init__(self, recipe: Recipe, relays: asyncio.TaskGroup) -> None:
+    Outputs are relayed by tasks of `relays`.
+    """
+
+    def __init__(self, recipe: Callable[[], Recipe], relays: asyncio.TaskGroup) -> None:
         self._recipe = recipe
         self._relays = relays
         self._changed = asyncio.Event()
@@ -25,7 +29,7 @@ class Keeper:
 
         The new one is `child` from then on. Raises: ChildEnded, TimeoutError; `child` stays as it was.
         """
-        fresh = await DevProcess.start(self._recipe)
+        fresh = await DevProcess.start(self._recipe())
         self._relays.create_task(fresh.relay_output())
         try:
             await fresh.until_ready(READY_WITHIN_S)
@@ -54,7 +58,7 @@ class Keeper:
                 continue  # replaced on purpose
             if asyncio.get_running_loop().time() - began > STEADY_AFTER_S:
                 pause_s = 0.5
-            warn(f"the {self._recipe.label} {describe_status(status)}; starting it again in {pause_s:g} s")
+            warn(f"the {watched.recipe.label} {describe_status(status)}; starting it again in {pause_s:g} s")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             await self._start_again(watched)

@@ -136,11 +136,11 @@ class DevSession:
         run_broker = ["-m", "hyrex_broker", "--listen", address]
         if options.database_url is None:
             run_broker.append("--private-database")
-        broker = Keeper(Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
+        broker = Keeper(lambda: Recipe("broker", run_broker, self._for_broker, BROKER_READY), relays)
         for_worker = {"HYREX_BROKER_URL": f"grpc://{address}", "HYREX_CELLS": ""}  # its tasks send here too
         if not os.environ.get("HYREX_LOG_LEVEL"):
             for_worker["HYREX_LOG_LEVEL"] = "debug"  # the traceback of each failed run
-        worker = Keeper(Recipe("worker", run_worker, for_worker, WORKER_READY), relays)
+        worker = Keeper(lambda: Recipe("worker", run_worker, for_worker, WORKER_READY), relays)
         self._leaving = ((worker, WORKER_LEAVES_S), (broker, BROKER_LEAVES_S))
         return broker, worker
 
