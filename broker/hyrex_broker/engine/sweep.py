@@ -32,9 +32,11 @@ _REST_FACTOR: Final = 4
 """After each page, so many times what it took: a fifth of a connection at most."""
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FOR_EVER: Final = datetime(9000, 1, 1, tzinfo=UTC)
-_MINUTE: Final = timedelta(minutes=1)
+_OVERLAP: Final = timedelta(minutes=1)
 """So much is read again by a broker that begins to look: it does not know how the clock went since the mark
 was stored."""
+_AHEAD: Final = timedelta(minutes=1)
+"""So long after what has settled nothing is recorded now: only ends from before the clock was set back."""
 _JITTER: Final = timedelta(seconds=1)
 """Between two clocks, of a look; less than SETTLED."""
 _NO_ROOM_PAUSE_S: Final = 0.2
@@ -98,7 +100,7 @@ class Sweep:
                 log.debug("the sweep of followed tasks goes on later", extra={"error": str(error)})
 
     async def _look(self, follower: Following, settled: datetime) -> None:
-        now, overlap, begins = asyncio.get_running_loop().time(), _MINUTE, self._mark is None
+        now, overlap, begins = asyncio.get_running_loop().time(), _OVERLAP, self._mark is None
         if self._mark is None:
             self._mark, self._is_new = await self._stored(), False
         else:
@@ -116,7 +118,7 @@ class Sweep:
         if was_set_back or begins:
             # What came before the clock was set back is ahead of it: read from where nothing is recorded now,
             # or there would always be a next end.
-            parts.append((settled + _MINUTE, _FOR_EVER))
+            parts.append((settled + _AHEAD, _FOR_EVER))
         for read in (self._store.ended, self._store.entered):
             for above, until in parts:
                 await self._read(read, above, until, follower)

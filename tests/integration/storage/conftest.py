@@ -31,10 +31,13 @@ def shared_url(postgres_url: str, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def storage_url(shared_url: str) -> str:
-    """The shared database, emptied."""
-    empty(shared_url)
-    return shared_url
+def storage_url(request: pytest.FixtureRequest) -> str:
+    """The shared database, emptied; one of its own for a test that is marked so."""
+    if request.node.get_closest_marker("own_database") is not None:
+        return str(request.getfixturevalue("database_url"))
+    url: str = request.getfixturevalue("shared_url")
+    empty(url)
+    return url
 
 
 @pytest.fixture

@@ -19,15 +19,10 @@ from tests.integration.storage.old_days import OldDay, upkeep
 from tests.integration.storage.stage import Stage, make_id
 from tests.integration.storage.stored_workflows import stored_workflow
 
+pytestmark = pytest.mark.own_database
 Ids = dict[str, TaskId]
 GRAPH = {"a": [], "b": [], "c": ["a=first", "b"]}
 WHOLE = {"", *GRAPH}
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
 
 
 async def _ended(day: OldDay, ends: Mapping[str, Outcome]) -> Ids:

@@ -15,13 +15,8 @@ from tests.integration.storage.old_days import BAD, KEEP, OldDay, tables_of
 from tests.integration.storage.stage import Stage, new_task
 from tests.support.roles import role_of, role_with_few_rights
 
+pytestmark = pytest.mark.own_database
 _TABLES: Final = ("task", "task_run", "idempotency", "reopen", "dismissal")
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
 
 
 @pytest.fixture(autouse=True)

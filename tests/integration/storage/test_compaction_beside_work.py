@@ -20,13 +20,8 @@ from tests.integration.storage.stage import ZERO, Stage
 from tests.integration.storage.tripwire import LOST, Tripwire
 from tests.integration.storage.waits import until_blocked
 
+pytestmark = pytest.mark.own_database
 RETRY: Final = load("cancel")["retry"]
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
 
 
 @pytest.fixture(autouse=True)

@@ -15,15 +15,10 @@ from tests.integration.storage.stage import Stage
 from tests.integration.storage.waits import until_blocked
 from tests.support.postgres import connect
 
+pytestmark = pytest.mark.own_database
 KNOWN = migrate.migrations()
 OWN = KNOWN[-1].number
 LATER = Migration(OWN + 1, "later", "alter table task add column later integer", OWN)
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its schema."""
-    return database_url
 
 
 async def comes_from_later(connection: Any, number: int, serves_from: int) -> None:

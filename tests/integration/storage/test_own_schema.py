@@ -25,14 +25,9 @@ from tests.support.loops import end
 from tests.support.postgres import connect
 from tests.support.roles import role_of, role_with_few_rights
 
+pytestmark = pytest.mark.own_database
 NEWEST: Final = migrations()[-1].number
 KEEP: Final = timedelta(days=7)
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its schema."""
-    return database_url
 
 
 @pytest.fixture

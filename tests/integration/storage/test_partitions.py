@@ -17,14 +17,9 @@ from tests.integration.storage.stage import Stage, make_id, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.postgres import connect
 
+pytestmark = pytest.mark.own_database
 _DAY = timedelta(days=1)
 KEEP = timedelta(days=7)
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
 
 
 async def days(connection: Any) -> list[str]:

@@ -13,11 +13,7 @@ from hyrex_broker.storage.verify import verify
 from tests.integration.storage.old_days import BAD, KEEP, OldDay
 from tests.integration.storage.stage import Stage, make_id, new_task
 
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
+pytestmark = pytest.mark.own_database
 
 
 @pytest.fixture(autouse=True)

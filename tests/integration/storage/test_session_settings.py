@@ -25,6 +25,7 @@ from tests.integration.storage.stage import Stage, new_task
 from tests.integration.storage.waits import until_blocked
 from tests.support.postgres import run_apart, with_database
 
+pytestmark = pytest.mark.own_database
 SCHEMA: Final = "hyrex"
 TIMEOUTS: Final = Timeouts(5, 10)
 PREFERRED: Final = {
@@ -77,12 +78,6 @@ async def prefer(url: str, **preferences: str) -> None:
             for key, value in preferences.items()
         ),
     )
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests give it preferences."""
-    return database_url
 
 
 @pytest.mark.parametrize("settings", [HOT_SETTINGS, READ_SETTINGS, CHANNEL_SETTINGS, UPKEEP_SETTINGS])

@@ -22,14 +22,9 @@ from tests.integration.storage.stage import INFO, Stage, new_task
 from tests.integration.storage.tripwire import LOST, Tripwire
 from tests.integration.storage.waits import until_blocked
 
+pytestmark = pytest.mark.own_database
 TERMS: Final = RetentionTerms(KEEP, BAD)
 LONG_AGO: Final = "interval '40 days'"
-
-
-@pytest.fixture
-def storage_url(database_url: str) -> str:
-    """A database of its own: these tests change its partitions."""
-    return database_url
 
 
 async def unused(stage: Stage, queue: str, name: str = "work") -> LaneId:
