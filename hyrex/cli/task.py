@@ -33,7 +33,7 @@ def get(
     as_json: AsJson = False,
 ) -> None:
     """Show a task with every run of it, or what it waits for."""
-    from hyrex.cli.wire import task_values
+    from hyrex.cli.wire_tasks import task_values
     from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
 
     async def call(channel: "grpc.aio.Channel") -> Any:
@@ -139,7 +139,7 @@ def error_text(run: dict[str, Any]) -> str:
 
 def print_task(task: dict[str, Any]) -> None:
     """Print a task with its runs, for people."""
-    from hyrex.cli.wire import task_facts
+    from hyrex.cli.wire_tasks import task_facts
 
     typer.echo(f"{printable(task['name'])} {task['id']}  {typer.style(task['status'], bold=True)}")
     if task["cancel_requested"]:

@@ -33,7 +33,7 @@ def list_tasks(
     as_json: AsJson = False,
 ) -> None:
     """List tasks, newest first. Where few fit, looks on for 15 s and says how far it came."""
-    from hyrex.cli.wire import task_values
+    from hyrex.cli.wire_tasks import task_values
     from hyrex.transport.filters import task_filter
     from hyrex.v1 import task_service_pb2
 

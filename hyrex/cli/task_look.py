@@ -27,7 +27,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Say why a task is not running now, and who holds the limit it waits for."""
-    from hyrex.cli.wire import why_values
+    from hyrex.cli.wire_tasks import why_values
     from hyrex.v1 import admin_service_pb2
 
     url = url_for_task(broker_url, task_id)
@@ -72,7 +72,7 @@ def tail(
 
 def _tell(tasks: Any, told: dict[str, tuple[object, ...]], as_json: bool) -> None:
     """Print those that are new or have changed, the oldest first."""
-    from hyrex.cli.wire import task_values
+    from hyrex.cli.wire_tasks import task_values
 
     for task in reversed(tasks):
         if told.get(task.task_id) == _state(task):

@@ -147,7 +147,7 @@ async def _submit(channel: "grpc.aio.Channel", task: "task_pb2.NewTask") -> Any:
 def _wait(broker_url: str, task_id: str, wait_s: float, as_json: bool) -> None:
     """Print the task when it has ended, or its present state after `wait_s`."""
     from hyrex.cli.task import print_task
-    from hyrex.cli.wire import task_values
+    from hyrex.cli.wire_tasks import task_values
 
     task = task_values(ask(broker_url, lambda channel: _ended(channel, task_id, wait_s), wait_s + 10))
     if as_json:

@@ -172,7 +172,8 @@ def _act(broker_url: str, verb: str, request: Any, as_json: bool) -> None:
 
 def _root_values(root: "task_pb2.Task", found: Any) -> dict[str, Any]:
     """A run in a list. `ended` is None where its nodes were not looked at."""
-    from hyrex.cli.wire import moment, run_values
+    from hyrex.cli.wire import moment
+    from hyrex.cli.wire_tasks import run_values
     from hyrex.transport.node_words import ENDED, ended_of, node_word, standing
 
     words = Counter(node_word(each.task) for each in found.nodes) if found is not None else Counter[str]()
@@ -220,7 +221,8 @@ def _workflow_values(found: Any) -> dict[str, Any]:
 
 
 def _node_values(node: Any) -> dict[str, Any]:
-    from hyrex.cli.wire import moment, run_values
+    from hyrex.cli.wire import moment
+    from hyrex.cli.wire_tasks import run_values
     from hyrex.transport.node_words import ENDED, node_word
 
     task, state = node.task, node_word(node.task)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyrex.cli.output import duration
-from hyrex.cli.wire import content, queue_values, task_facts, task_values, word
+from hyrex.cli.wire import queue_values, word
+from hyrex.cli.wire_tasks import content, task_facts, task_values
 from hyrex.v1 import queue_service_pb2, task_pb2
 
 
