@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from hyrex.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from hyrex_broker.domain.errors import InvalidField, NoSuchTask, PageTokenInvalid
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.domain.waiting import (
@@ -32,6 +32,7 @@ from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.replay import Replays
 from hyrex_broker.service.submit import PlacedResults, Results
+from hyrex_broker.service.task_changes import Cancelling, TaskChanges
 from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
 from hyrex_broker.storage.listing import TaskLists
@@ -41,14 +42,11 @@ from hyrex_broker.storage.replica import Either
 LISTS_AT_ONCE: Final = 2
 """How many lists are read at once. One may take 1.5 s: other connections are kept for reads of single
 tasks."""
-CHANGES_AT_ONCE: Final = 2000
-"""How many tasks are cancelled or retried at once: other connections are kept for submits and reports."""
 MOST_COUNTED: Final = 10_000
 _USUALLY_COUNTED: Final = 1000
 FRAMES_UNDER_WAY: Final = 8
 _FEW_TASKS: Final = 20
 _DEFAULT_PAGE: Final = 50
-_REASON_BYTES: Final = 1000
 
 
 class Submits(Protocol):
@@ -75,22 +73,6 @@ class Submits(Protocol):
         ...
 
 
-class Cancelling(Protocol):
-    """Ends tasks, reopens and dismisses ended ones."""
-
-    async def cancel(self, task_ids: Sequence[TaskId], reason: str) -> list[CancelOutcome]:
-        """One outcome for each id."""
-        ...
-
-    async def retry(self, task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
-        """One outcome for each id."""
-        ...
-
-    async def dismiss(self, task_ids: Sequence[TaskId], who: str) -> list[DismissOutcome]:
-        """One outcome for each id."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class TaskParts:
     """The parts that TaskService uses."""
@@ -113,10 +95,10 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     def __init__(self, parts: TaskParts) -> None:
         self._parts = parts
         self._lists = Admission(LISTS_AT_ONCE, has_reserve=False)
-        self._changes = Admission(CHANGES_AT_ONCE)
         self._large_frame = asyncio.Lock()
         self._frames = UnreadFrames()
         self._rights = TaskRights(parts.reads, parts.looks)
+        self._changes = TaskChanges(parts.cancels, self._rights)
         self._replays = Replays(parts.reads, parts.submits, parts.looks)
 
     async def SubmitTasks(
@@ -205,63 +187,17 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def CancelTasks(
         self, request: task_service_pb2.CancelTasksRequest, context: Context
     ) -> task_service_pb2.CancelTasksResponse:
-        ids = requests.task_ids(request.task_ids)
-        reason = checks.short_text(request.reason, "reason", _REASON_BYTES) or ""
-        permit = await self._changes.enter(requests.caller(context), len(ids))
-        try:
-            cancel = partial(self._parts.cancels.cancel, reason=reason)
-            outcomes = await self._rights.changed(ids, cancel, CancelOutcome.NOT_FOUND) if ids else []
-        finally:
-            permit.leave()
-        return task_service_pb2.CancelTasksResponse(
-            results=[
-                task_service_pb2.CancelResult(
-                    task_id=task_id, outcome=task_service_pb2.CancelOutcome.ValueType(outcome)
-                )
-                for task_id, outcome in zip(ids, outcomes, strict=True)
-            ]
-        )
+        return await self._changes.cancel(request, context)
 
     async def RetryTasks(
         self, request: task_service_pb2.RetryTasksRequest, context: Context
     ) -> task_service_pb2.RetryTasksResponse:
-        ids = requests.task_ids(request.task_ids)
-        permit = await self._changes.enter(requests.caller(context), len(ids))
-        try:
-            retry = self._parts.cancels.retry
-            outcomes = await self._rights.changed(ids, retry, RetryOutcome.NOT_FOUND) if ids else []
-        finally:
-            permit.leave()
-        return task_service_pb2.RetryTasksResponse(
-            results=[
-                task_service_pb2.RetryResult(
-                    task_id=task_id, outcome=task_service_pb2.RetryOutcome.ValueType(outcome)
-                )
-                for task_id, outcome in zip(ids, outcomes, strict=True)
-            ]
-        )
+        return await self._changes.retry(request, context)
 
     async def DismissTasks(
         self, request: task_service_pb2.DismissTasksRequest, context: Context
     ) -> task_service_pb2.DismissTasksResponse:
-        ids = requests.task_ids(request.task_ids)
-        permit = await self._changes.enter(requests.caller(context), len(ids))
-        try:
-            dismiss = partial(self._parts.cancels.dismiss, who=current_caller().name)
-            outcomes = await self._rights.changed(ids, dismiss, DismissOutcome.NOT_FOUND) if ids else []
-        finally:
-            permit.leave()
-        self._rights.dismissed(
-            [each for each, outcome in zip(ids, outcomes, strict=True) if outcome is DismissOutcome.DISMISSED]
-        )
-        return task_service_pb2.DismissTasksResponse(
-            results=[
-                task_service_pb2.DismissResult(
-                    task_id=task_id, outcome=task_service_pb2.DismissOutcome.ValueType(outcome)
-                )
-                for task_id, outcome in zip(ids, outcomes, strict=True)
-            ]
-        )
+        return await self._changes.dismiss(request, context)
 
     async def CompleteTasks(
         self, request: task_service_pb2.CompleteTasksRequest, context: Context
