@@ -35,7 +35,7 @@ def connect(engine: Engine, database: Database) -> None:
     engine.presence.on_round = round_over
     engine.presence.on_fewer = engine.follow.sweep_soon
     engine.directory.gate = engine.schedules.later.gate = engine.presence.gate
-    engine.relay.gate = engine.presence.gate
+    engine.relay.tasks.gate = engine.presence.gate
     engine.sessions.declare_schedules = engine.schedules.declare
     engine.reports.on_change = changed
     engine.cancels.on_change = changed
@@ -84,7 +84,7 @@ def _connect_follow(engine: Engine) -> None:
     engine.expiry.on_blocked = follow.ended
     engine.promoter.on_blocked = follow.ended
     engine.schedules.places.on_blocked = follow.ended
-    engine.relay.on_blocked = follow.ended
+    engine.relay.tasks.on_blocked = follow.ended
     engine.workflows.on_blocked = follow.ended
     engine.nodes.cancel = engine.cancels.cancel
 
