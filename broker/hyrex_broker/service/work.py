@@ -24,7 +24,8 @@ from hyrex_broker.domain.model import Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.liveness.heartbeats import Heartbeats
 from hyrex_broker.engine.liveness.progress import RunsProgress
 from hyrex_broker.engine.reports import RunReports
-from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Resumption, Sessions
+from hyrex_broker.engine.sessions.registry import LEAVE_REASON, Sessions
+from hyrex_broker.engine.sessions.resumption import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.sessions.welcomes import Welcomes
 from hyrex_broker.service import fields, reported, requests, times

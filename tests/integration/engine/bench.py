@@ -11,7 +11,7 @@ from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.domain.model import CancelOrder, LeaseRef, Receipt, SubmitAnswer, SubmitOutcome
 from hyrex_broker.domain.rates import DeclaredLimit
-from hyrex_broker.engine.sessions.registry import Resumption
+from hyrex_broker.engine.sessions.resumption import Resumption
 from hyrex_broker.engine.sessions.session import Introduction, ServedSession
 from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.parts import Engine

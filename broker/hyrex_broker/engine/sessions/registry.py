@@ -3,10 +3,8 @@
 This is a copy in memory, for quick decisions; each of them is checked again by the database.
 """
 
-import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from hyrex_broker.domain.errors import FlowControl, SessionTakenOver
@@ -15,56 +13,27 @@ from hyrex_broker.domain.model import (
     BrokerId,
     CancelOrder,
     LaneId,
-    LeaseRef,
     Outcome,
-    RunEnd,
     SessionId,
 )
 from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.sessions.declaring import DeclaresSchedules, declare_none
+from hyrex_broker.engine.sessions.resumption import Resumption, reconcile
 from hyrex_broker.engine.sessions.session import (
     Introduction,
     ServedSession,
     SessionLink,
     WorkerProfile,
-    orphaned,
 )
 from hyrex_broker.engine.sessions.session_room import check_room
-from hyrex_broker.storage.endings import EndedSession, StoredLease
-from hyrex_broker.storage.sessions import SessionStore, TakenOver
-
-log = logging.getLogger(__name__)
+from hyrex_broker.storage.endings import EndedSession
+from hyrex_broker.storage.sessions import SessionStore
 
 LEAVE_REASON: Final = "an operator asked for it"
 _SECRET_BYTES: Final = 16
 MOST_NAMES: Final = 1_000_000
 """Names of tasks of all kinds of workers that are served at a time: each may keep half a kilobyte here.
 Workers with the same patterns and tasks are one kind, so a fleet has few."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resumption:
-    """The leases that a resumed session keeps and loses."""
-
-    session: ServedSession
-    adopted: list[LeaseRef]
-    revoked: list[LeaseRef]
-    orphans: list[LeaseRef]
-    """Received but not held any more: their runs are lost."""
-    unreceived: list[LeaseRef]
-    """Never received: given back at no cost."""
-    cancels: list[CancelOrder]
-    to_leave: bool
-    """An operator wants its worker to finish and leave."""
-
-    def ends(self) -> list[RunEnd]:
-        """The ends of the leases that it does not keep."""
-        number = self.session.session_id
-        lost = [orphaned(ref.task_id, ref.token, number, elapsed_us=0) for ref in self.orphans]
-        return lost + [
-            RunEnd(ref.task_id, ref.token, number, Outcome.RELEASED, reason="never received")
-            for ref in self.unreceived
-        ]
 
 
 def _kind(introduction: Introduction) -> object:
@@ -142,46 +111,9 @@ class Sessions:
         session = self._join(introduction, session_id, taken.generation, secret, link)
         session.self_draining = taken.self_draining
         session.draining = taken.self_draining or taken.draining
-        resumption = self._reconcile(session, introduction, taken)
+        resumption = reconcile(self._directory, session, introduction, taken)
         await self._subscribe_to_all(session.profile)
         return resumption
-
-    def _reconcile(self, session: ServedSession, introduction: Introduction, taken: TakenOver) -> Resumption:
-        leases = taken.leases
-        held = {ref.token: ref for ref in introduction.held}
-        adopted, orphans, unreceived, cancels = [], [], [], []
-        session.received_through = introduction.received_through
-        session.sequence = max([introduction.received_through, *(lease.sequence for lease in leases)])
-        for lease in leases:
-            if self._covers(introduction, lease) and held.pop(lease.lease.token, None) is not None:
-                adopted.append(lease.lease)
-                self._adopt(session, lease)
-                if lease.cancel_reason is not None:
-                    cancels.append(
-                        CancelOrder(
-                            lease.lease.task_id, lease.lease.token, session.session_id, lease.cancel_reason
-                        )
-                    )
-            elif lease.sequence <= introduction.received_through:
-                orphans.append(lease.lease)
-            else:
-                unreceived.append(lease.lease)
-        revoked = list(held.values())
-        return Resumption(session, adopted, revoked, orphans, unreceived, cancels, taken.draining)
-
-    def _covers(self, introduction: Introduction, lease: StoredLease) -> bool:
-        """Return True if the worker's token is for the lease's queue."""
-        if introduction.covers is None:
-            return True
-        names = self._directory.names.get(lease.lane)
-        return names is not None and introduction.covers(names[0])
-
-    def _adopt(self, session: ServedSession, lease: StoredLease) -> None:
-        name = self._directory.names[lease.lane][1] if lease.lane in self._directory.names else ""
-        pool = session.profile.task_pools.get(name, next(iter(session.capacity), ""))
-        session.add(lease.lease.token, lease.lease.task_id, lease.sequence, pool)
-        if lease.lane in self._directory.families:
-            session.count(lease.lane, [lease.lease.token])
 
     def _check_names(self, introduction: Introduction) -> None:
         """Raises FlowControl for one more kind of worker where many have very many names."""
