@@ -37,7 +37,7 @@ class Resumption:
 def reconcile(
     directory: Directory, session: ServedSession, introduction: Introduction, taken: TakenOver
 ) -> Resumption:
-    """Compare the leases that the database has with those that the worker holds; adopt those that both have."""
+    """Compare the database's leases with those that the worker holds; adopt those that both have."""
     leases = taken.leases
     held = {ref.token: ref for ref in introduction.held}
     adopted, orphans, unreceived, cancels = [], [], [], []

@@ -41,6 +41,7 @@ from hyrex_broker.storage.lanes import LaneKey
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import SubmitStore
 
+Batches = Batcher[TaskBlock, Others]
 _NONE_MOVED: Final[Mapping[HexId, Answer]] = MappingProxyType({})
 
 
@@ -70,7 +71,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._promoter = promoter
         cutting: Cutting[TaskBlock, Others] = Cutting(len, halves, joined)
-        self._now: Batcher[TaskBlock, Others] = Batcher(
+        self._now: Batches = Batcher(
             self._store_now, self._refuse, size_bytes, cutting, self._counters.merged("submit")
         )
         self._waiting = Batcher(
@@ -132,39 +133,36 @@ class Intake:
         wholes = [part for number, block in enumerate(blocks) for part in by_lane(number, block, buckets)]
         lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
-        now: list[BlockPart] = []
-        waiting: list[BlockPart] = []
-        debounced: list[BlockPart] = []
-        keyed: list[BlockPart] = []
+        kinds: dict[Batches, list[BlockPart]] = {
+            batches: [] for batches in (self._now, self._waiting, self._debounced, self._keyed)
+        }
         for whole in wholes:
             lane = lanes[lane_of(whole.block)]
             if lane is None:
                 answers[whole.number] |= dict.fromkeys(whole.places, _too_many(whole.block))
                 continue
             whole.block.lane = lane
-            if whole.block.concurrency_keys is not None:
-                keyed.append(whole)
-                continue
             for part in parted(whole):
-                apart = debounced if part.block.is_debounced else waiting
-                (apart if part.block.may_wait else now).append(part)
-        kinds = (
-            (now, self._now),
-            (waiting, self._waiting),
-            (debounced, self._debounced),
-            (keyed, self._keyed),
-        )
+                kinds[self._batches(part.block)].append(part)
         added = [
-            batcher.add([part.block for part in mine], caller, has_little=has_little)
-            for mine, batcher in kinds
+            batches.add([part.block for part in mine], caller, has_little=has_little)
+            for batches, mine in kinds.items()
             if mine
         ]
         stored = await answered(added if until is None else list(map(until, added)))
-        parts = [*now, *waiting, *debounced, *keyed]
+        parts = chain.from_iterable(kinds.values())
         for part, others in zip(parts, chain.from_iterable(stored), strict=True):
             if others:
                 answers[part.number] |= {part.places[place]: answer for place, answer in others.items()}
         return answers
+
+    def _batches(self, block: TaskBlock) -> Batches:
+        """The batches of the statement that stores these tasks."""
+        if block.concurrency_keys is not None:
+            return self._keyed
+        if not block.may_wait:
+            return self._now
+        return self._debounced if block.is_debounced else self._waiting
 
     async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[LaneKey, LaneId | None]:
         """The blocks' lanes; None for those that would be more than may be made now."""

@@ -18,8 +18,11 @@ class BlockPart:
 
 
 def parted(whole: BlockPart) -> Iterator[BlockPart]:
-    """A part's tasks; those with idempotency keys apart from the others."""
+    """A part's tasks; those with idempotency keys apart from the others, unless one statement stores both."""
     block = whole.block
+    if block.concurrency_keys is not None:
+        yield whole
+        return
     plain, keyed = without_keys(block)
     if not (plain and keyed):
         block.keys = block.keys if keyed else None
