@@ -14,7 +14,7 @@ from typing import Final
 from benchmarks.stage import Stage
 from hyrex.backend.ids import new_task_id
 from hyrex.v1 import task_pb2
-from hyrex_broker.app import _build
+from hyrex_broker.building import build_engine
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.blocks import TaskBlock
@@ -76,7 +76,7 @@ async def _measure(url: str, queues: int) -> None:
     database = Database(url)
     await database.open()
     broker = await BrokerStore(database).register("lanes", "127.0.0.1:1", "1")
-    engine = _build(BrokerConfig(database_url=url, port=0), ReadFrom(database), broker)
+    engine = build_engine(BrokerConfig(database_url=url, port=0), ReadFrom(database), broker)
     await engine.directory.refresh()
     loops = [asyncio.ensure_future(run()) for run in engine.loops()]
     pause = asyncio.ensure_future(_longest_pause())

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hyrex_broker.app import _build
+from hyrex_broker.building import build_engine
 from hyrex_broker.config import BrokerConfig
 from hyrex_broker.domain.assigned import AssignedBlock
 from hyrex_broker.domain.errors import BrokerError
@@ -157,7 +157,7 @@ async def running_engine(
     await database.open()
     broker = await BrokerStore(database).register("bench", "127.0.0.1:1", "1")
     config = BrokerConfig(database_url=url, port=0, lease_duration_s=lease_s, outbox_url=outbox_url)
-    engine = _build(config, ReadFrom(database), broker)
+    engine = build_engine(config, ReadFrom(database), broker)
     await engine.directory.refresh()
     bench = Bench(engine, database, started(engine))
     try:
