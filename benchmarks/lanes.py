@@ -45,7 +45,7 @@ class Sink:
         self.count = 0
         self.full = asyncio.Event()
 
-    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+    def push_assignments(self, before: int, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         self.count += sum(map(len, blocks))
         if self.count >= TASKS:
             self.full.set()

@@ -76,12 +76,12 @@ class StreamOutbox:
         self._urgent.append(frame)
         self._filled.set()
 
-    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+    def push_assignments(self, before: int, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         """Send runs in frames of at most 1 MiB (or one run). Only the last frame has the sequence as the
-        receipt for all of them; the others have that of an earlier statement."""
+        receipt for all of them; the others have `before`."""
         made = frames(blocks, FRAME_BYTES)
         for frame, _ in made:
-            frame.assignments.sequence = sequence - 1
+            frame.assignments.sequence = before
         made[-1][0].assignments.sequence = sequence
         self._runs.extend(made)
         self._add_unsent(sum(cost for _, cost in made))

@@ -43,7 +43,7 @@ class Link:
         """All runs that were sent."""
         return [run for _, runs in self.frames for run in runs]
 
-    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+    def push_assignments(self, before: int, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
         self.frames.append((sequence, runs_of(blocks)))
         self.pushed.set()
 

@@ -150,13 +150,10 @@ class LargePayloads:
 
     def _send(self, unsent: UnsentRuns, blocks: Sequence[AssignedBlock]) -> None:
         session = unsent.session
-        if not unsent.left:
-            session.trailing.discard(unsent.sequence)
         # Without runs whose lease was ended meanwhile (by an overdue cancel).
         held = [_held(block, session) for block in blocks]
         held = [block for block in held if len(block)]
-        if held:
-            session.link.push_assignments(session.receipt, held)
+        session.push(held, last_of=None if unsent.left else unsent.sequence)
 
 
 def _held(block: AssignedBlock, session: ServedSession) -> AssignedBlock:

@@ -192,8 +192,7 @@ class Placer:
             if not all(map(self._large_payloads.is_whole, mine)):
                 self._large_payloads.begin(session, sequence, mine)
                 continue
-            session.unsent.discard(sequence)
-            session.link.push_assignments(session.receipt, mine)
+            session.push(mine, last_of=sequence)
 
     async def settle_unresolved(self) -> list[LaneQuota]:
         """Give back the leases of plans whose commit is unknown; their tokens identify them.

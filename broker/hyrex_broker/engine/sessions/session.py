@@ -43,8 +43,8 @@ class SessionLink(Protocol):
         """What waits to be written, for a report of this process (SIGUSR1)."""
         ...
 
-    def push_assignments(self, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
-        """Send runs; `sequence` is what their last frame is the receipt for."""
+    def push_assignments(self, before: int, sequence: int, blocks: Sequence[AssignedBlock]) -> None:
+        """Send runs; `sequence` is what their last frame is the receipt for, `before` the other frames."""
 
     def push_heartbeat_ack(
         self, sequence: int, revoked: Sequence[LeaseRef], cancels: Sequence[CancelOrder]
@@ -208,6 +208,19 @@ class ServedSession:
         """The sequence up to which all runs were sent. Later statements may end earlier: a receipt for runs
         of one that is still in flight would make it seem that the worker lost them."""
         return min(self.unsent | self.trailing, default=self.sequence + 1) - 1
+
+    def push(self, blocks: Sequence[AssignedBlock], last_of: int | None = None) -> None:
+        """Send runs. `last_of`: the statement of which they are the last; nothing of it is unsent then.
+
+        Later statements may have been sent before, and only wait for this one: the receipt for its last frame
+        is for them too, that of its other frames must be for none of them.
+        """
+        before = self.receipt
+        if last_of is not None:
+            self.unsent.discard(last_of)
+            self.trailing.discard(last_of)
+        if blocks:
+            self.link.push_assignments(before, self.receipt, blocks)
 
     def add(self, token: Token, task_id: TaskId, sequence: int, pool: str) -> None:
         """Add a lease."""

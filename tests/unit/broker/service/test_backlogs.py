@@ -10,7 +10,7 @@ from tests.unit.broker.service.test_assignments import block
 def filled(backlogs: Backlogs, size: int) -> StreamOutbox:
     """A stream that has about so many bytes of runs unsent."""
     outbox = StreamOutbox(backlogs)
-    outbox.push_assignments(1, [block(size // FRAME_BYTES, FRAME_BYTES)])
+    outbox.push_assignments(0, 1, [block(size // FRAME_BYTES, FRAME_BYTES)])
     return outbox
 
 
@@ -50,6 +50,6 @@ async def test_what_a_stream_has_sent_or_ended_with_counts_no_more() -> None:
     assert 0 < backlogs.size_bytes < before / 2
     outbox.close()
     assert backlogs.size_bytes == 0
-    outbox.push_assignments(2, [block(2, FRAME_BYTES)])
+    outbox.push_assignments(1, 2, [block(2, FRAME_BYTES)])
     outbox.end(Draining("over"))
     assert backlogs.size_bytes == 0
