@@ -22,14 +22,16 @@ _MONTHS_PASS = (
 )  # fmt: skip
 
 
-async def _months_pass(url: str) -> list[str]:
-    """What had ended is gone, and retention has looked; the lanes that are left."""
+async def _months_pass(url: str) -> None:
+    """What had ended is gone, and retention has left no lane."""
     connection = await connect(url)
     try:
         for statement in _MONTHS_PASS:
             await connection.execute(statement)
-        await RetentionStore(url).maintain(timedelta(days=7), timedelta(days=30))
-        return [row[0] for row in await connection.fetch("select queue from lane")]
+        async with asyncio.timeout(PATIENCE_S):
+            # A broker that begins is just about to do the same, which leaves nothing to do for others.
+            while await connection.fetchval("select count(*) from lane"):
+                await RetentionStore(url).maintain(timedelta(days=7), timedelta(days=30))
     finally:
         await connection.close()
 
@@ -54,7 +56,7 @@ def test_a_broker_that_stood_still_stores_in_no_lane_that_is_gone(
     assert rare.send(1).wait(PATIENCE_S)
     other = field.broker(port=port, lease_s=LONG_LEASE_S)
     with stopped(frozen.process.pid):
-        assert asyncio.run(_months_pass(field.database_url)) == []
+        asyncio.run(_months_pass(field.database_url))
     late = [rare.send(2), rare.with_config(delay=0.1).send(3), rare.with_config(fair_key="k").send(4)]
     for handle in late:
         assert handle.wait(PATIENCE_S)
