@@ -243,7 +243,8 @@ create table ready (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
-create index ready_by_turn on ready (lane, rank, arrival, task_id);
+-- Partial, though no lane is null: so it is used for lanes only, never to look for a task. Others below are so too.
+create index ready_by_turn on ready (lane, rank, arrival, task_id) where lane is not null;
 
 create table delayed (
   task_id        uuid primary key,
@@ -258,8 +259,8 @@ create table delayed (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
-create index delayed_by_time on delayed (run_at, task_id);
-create index delayed_by_lane on delayed (lane, task_id);
+create index delayed_by_time on delayed (run_at, task_id) where run_at is not null;
+create index delayed_by_lane on delayed (lane, task_id) where lane is not null;
 
 -- A cancel request replaces the row (delete and insert in one statement, same token): see the head.
 create table lease (
@@ -314,7 +315,7 @@ create table blocked (
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
 create index blocked_by_key on blocked (key, turn, task_id) where key is not null;
-create index blocked_by_lane on blocked (lane, task_id);
+create index blocked_by_lane on blocked (lane, task_id) where lane is not null;
 -- What came here and has to be looked at once, whether or not anything ends: by when it came, or was cancelled.
 create index blocked_to_follow on blocked (coalesce(cancel_at, since), task_id)
   where (kind is null and key is null) or cancel_at is not null or (kind in (1, 3) and run_number > 0);
@@ -423,7 +424,7 @@ create table bulk_operation (
   ended_at   timestamptz
 );
 create index bulk_operation_running on bulk_operation (seen_at) where state = 'running';
-create index bulk_operation_by_time on bulk_operation (started_at, id);
+create index bulk_operation_by_time on bulk_operation (started_at, id) where started_at is not null;
 
 -- Tasks that are stored again and again, at the slots of a cron expression. `next_at` is the next slot; `due_at` is when
 -- it is looked at: later by the jitter, or because its queue was full. `revision` counts edits: a broker stores
@@ -501,7 +502,7 @@ create table audit (
   details jsonb not null
 );
 create index audit_by_time on audit (at);
-create index audit_by_who on audit (who, id);
+create index audit_by_who on audit (who, id) where who is not null;
 
 -- Partitions are made and removed by functions with their owner's rights, so that a broker's role needs none of
 -- them: it may use these and read and write rows (storage/grants.py), and nothing else.
@@ -986,7 +987,7 @@ create table carried (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1000000,
         autovacuum_analyze_scale_factor = 0.5, autovacuum_vacuum_cost_delay = 0);
-create index carried_by_time on carried (carried_at, id);
+create index carried_by_time on carried (carried_at, id) where carried_at is not null;
 
 -- When to look at tasks that may expire while they wait. Assigns judge by `task.expires_at`; this is for what nobody
 -- assigns. A row goes when its time has come: nothing has to remove it when its task ends.

@@ -118,13 +118,15 @@ cross join lateral (
 ) t
 
 -- name: lanes_with_work
--- Every (lane, rank) that has a ready task, by skipping from one to the next in the index.
+-- Every (lane, rank) that has a ready task, by skipping from one to the next in the index, which is only for
+-- statements that ask for lanes.
 with recursive pair as (
-  (select lane, rank from ready order by lane, rank limit 1)
+  (select lane, rank from ready where lane >= 0 order by lane, rank limit 1)
   union all
   select n.lane, n.rank
   from pair p cross join lateral (
-    select r.lane, r.rank from ready r where (r.lane, r.rank) > (p.lane, p.rank) order by r.lane, r.rank limit 1
+    select r.lane, r.rank from ready r where (r.lane, r.rank) > (p.lane, p.rank) and r.lane >= p.lane
+    order by r.lane, r.rank limit 1
   ) n
 )
 select lane, rank from pair

@@ -11,7 +11,7 @@ select * from bulk_operation where namespace = 0 and id = $1::uuid
 -- name: page
 -- Bulk operations that started before one, newest first. $1 time, $2 id, $3 how many.
 select * from bulk_operation
-where namespace = 0 and (started_at, id) < ($1::timestamptz, $2::uuid)
+where namespace = 0 and (started_at, id) < ($1::timestamptz, $2::uuid) and started_at <= $1
 order by started_at desc, id desc limit $3::integer
 
 -- name: stop

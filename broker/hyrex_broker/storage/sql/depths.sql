@@ -3,12 +3,12 @@
 -- next in the index, and counts no further than a cap, so that a full queue costs no more than a busy one.
 -- $1 how many (lane, rank) pairs are looked at, $2 how many tasks are counted in all, $3 at most of one pair.
 with recursive pair as (
-  (select lane, rank, arrival from ready order by lane, rank, arrival limit 1)
+  (select lane, rank, arrival from ready where lane >= 0 order by lane, rank, arrival limit 1)
   union all
   select n.lane, n.rank, n.arrival
   from pair p cross join lateral (
     select r.lane, r.rank, r.arrival from ready r
-    where (r.lane, r.rank) > (p.lane, p.rank) order by r.lane, r.rank, r.arrival limit 1
+    where (r.lane, r.rank) > (p.lane, p.rank) and r.lane >= p.lane order by r.lane, r.rank, r.arrival limit 1
   ) n
 ), head as materialized (
   select lane, rank, arrival from pair limit $1::integer
@@ -30,7 +30,7 @@ group by l.queue
 -- name: delayed
 -- What is delayed, by queue, in the same way. $1 how many lanes, $2 how many tasks in all, $3 at most of a lane.
 with recursive lanes as (
-  (select lane from delayed order by lane, task_id limit 1)
+  (select lane from delayed where lane >= 0 order by lane, task_id limit 1)
   union all
   select n.lane
   from lanes p cross join lateral (
@@ -51,7 +51,7 @@ group by l.queue
 -- name: blocked
 -- What waits for a seat of its concurrency key, by queue, in the same way. $1 how many lanes, $2 how many tasks in all, $3 at most of a lane.
 with recursive lanes as (
-  (select lane from blocked order by lane, task_id limit 1)
+  (select lane from blocked where lane >= 0 order by lane, task_id limit 1)
   union all
   select n.lane
   from lanes p cross join lateral (

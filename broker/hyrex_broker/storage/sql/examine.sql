@@ -17,7 +17,7 @@ select to_regclass(quote_ident($1) || '.schema_version') as versions
 -- name: lost_lanes
 -- Lanes that ready tasks name and that are not stored (a failover lost them), with one task of each; at most ten.
 with recursive seen as (
-  select min(lane) as lane from ready
+  select min(lane) as lane from ready where lane >= 0
   union all
   select (select min(lane) from ready where lane > seen.lane) from seen where seen.lane is not null
 )
