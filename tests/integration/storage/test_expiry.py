@@ -91,6 +91,9 @@ async def test_an_assign_that_waited_for_a_limit_judges_by_the_time_when_it_has_
     result = await assigning
     assert (result.blocks, [task_id for task_id, _ in result.expired]) == ([], [late])
     assert await end_of(stage, late) == EXPIRED
+    assert await stage.execute(
+        "select finished_at >= expires_at from task_run r join task t on t.id = r.task_id"
+    ), "it ended before its time was over"
 
 
 async def test_an_assign_tells_what_is_left_of_the_time_to_begin(stage: Stage) -> None:

@@ -78,8 +78,9 @@ with mine as materialized (
   ) t on true
   where n.task_id is not null
 ), ended as (
-  insert into task_run (task_id, run_number, attempt_number, outcome, final, reason, cause)
-  select task_id, run_number, attempt_number, case when max_retries is null then 6 else 5 end, true,
+  insert into task_run (task_id, run_number, attempt_number, outcome, final, finished_at, reason, cause)
+  -- Not the time of the BEGIN: the task would have ended before its time to begin was over.
+  select task_id, run_number, attempt_number, case when max_retries is null then 6 else 5 end, true, statement_timestamp(),
          case when max_retries is null then 'its task is not stored' else 'it did not begin in time' end,
          case when max_retries is not null then 3 end
   from found
