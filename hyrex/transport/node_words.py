@@ -4,9 +4,19 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from hyrex.v1 import task_pb2
+from hyrex.v1 import task_pb2, workflow_service_pb2
 
-__all__ = ["BAD_ENDS", "ENDED", "UNSEEN", "WORST_FIRST", "by_state", "ended_of", "node_word", "standing"]
+__all__ = [
+    "BAD_ENDS",
+    "ENDED",
+    "UNSEEN",
+    "WORST_FIRST",
+    "by_state",
+    "ended_of",
+    "node_word",
+    "standing",
+    "words_of",
+]
 
 WORST_FIRST: Final = (
     "failed", "timed_out", "lost", "running", "retrying", "queued", "scheduled", "blocked", "cancelled",
@@ -32,6 +42,15 @@ def node_word(task: task_pb2.Task) -> str:
     if word in ENDED and task.runs and task.runs[-1].cause == task_pb2.CANCEL_CAUSE_SKIPPED:
         return "skipped"
     return word
+
+
+def words_of(counts: Iterable[workflow_service_pb2.NodeCount]) -> Counter[str]:
+    """How many nodes stand where, by what GetWorkflow says."""
+    words: Counter[str] = Counter()
+    for each in counts:
+        is_skip = each.cause == task_pb2.CANCEL_CAUSE_SKIPPED
+        words["skipped" if is_skip else _WORDS.get(each.status, UNSEEN)] += each.count
+    return words
 
 
 def by_state(words: Counter[str]) -> list[tuple[str, int]]:

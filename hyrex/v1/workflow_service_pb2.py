@@ -26,7 +26,7 @@ from hyrex.v1 import task_pb2 as hyrex_dot_v1_dot_task__pb2
 from hyrex.v1 import task_service_pb2 as hyrex_dot_v1_dot_task__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhyrex/v1/workflow_service.proto\x12\x08hyrex.v1\x1a\x13hyrex/v1/task.proto\x1a\x1bhyrex/v1/task_service.proto\"@\n\x08Upstream\x12\x0c\n\x04node\x18\x01 \x01(\x05\x12\x11\n\tparameter\x18\x02 \x01(\t\x12\x13\n\x0bruns_anyway\x18\x03 \x01(\x08\"v\n\x0cWorkflowNode\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\tupstreams\x18\x03 \x03(\x0b\x32\x12.hyrex.v1.Upstream\x12\x10\n\x08\x61pproval\x18\x04 \x01(\x08\"\x89\x01\n\x15SubmitWorkflowRequest\x12\x1f\n\x04root\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12%\n\x05nodes\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.WorkflowNode\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x12\x15\n\rtrace_context\x18\x04 \x01(\x0c\">\n\x16SubmitWorkflowResponse\x12$\n\x04root\x18\x01 \x01(\x0b\x32\x16.hyrex.v1.SubmitResult\"%\n\x12GetWorkflowRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"x\n\x11WorkflowNodeState\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\tupstreams\x18\x03 \x03(\x0b\x32\x12.hyrex.v1.Upstream\x12\x10\n\x08\x61pproval\x18\x04 \x01(\x08\"r\n\x13GetWorkflowResponse\x12\x1c\n\x04root\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\x12*\n\x05nodes\x18\x02 \x03(\x0b\x32\x1b.hyrex.v1.WorkflowNodeState\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x32\xb2\x01\n\x0fWorkflowService\x12S\n\x0eSubmitWorkflow\x12\x1f.hyrex.v1.SubmitWorkflowRequest\x1a .hyrex.v1.SubmitWorkflowResponse\x12J\n\x0bGetWorkflow\x12\x1c.hyrex.v1.GetWorkflowRequest\x1a\x1d.hyrex.v1.GetWorkflowResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhyrex/v1/workflow_service.proto\x12\x08hyrex.v1\x1a\x13hyrex/v1/task.proto\x1a\x1bhyrex/v1/task_service.proto\"@\n\x08Upstream\x12\x0c\n\x04node\x18\x01 \x01(\x05\x12\x11\n\tparameter\x18\x02 \x01(\t\x12\x13\n\x0bruns_anyway\x18\x03 \x01(\x08\"v\n\x0cWorkflowNode\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\tupstreams\x18\x03 \x03(\x0b\x32\x12.hyrex.v1.Upstream\x12\x10\n\x08\x61pproval\x18\x04 \x01(\x08\"\x89\x01\n\x15SubmitWorkflowRequest\x12\x1f\n\x04root\x18\x01 \x01(\x0b\x32\x11.hyrex.v1.NewTask\x12%\n\x05nodes\x18\x02 \x03(\x0b\x32\x16.hyrex.v1.WorkflowNode\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x12\x15\n\rtrace_context\x18\x04 \x01(\x0c\">\n\x16SubmitWorkflowResponse\x12$\n\x04root\x18\x01 \x01(\x0b\x32\x16.hyrex.v1.SubmitResult\"J\n\x12GetWorkflowRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12#\n\x05nodes\x18\x02 \x01(\x0e\x32\x14.hyrex.v1.ShownNodes\"f\n\tNodeCount\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.hyrex.v1.TaskStatus\x12$\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x15.hyrex.v1.CancelCause\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"x\n\x11WorkflowNodeState\x12\x1c\n\x04task\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\tupstreams\x18\x03 \x03(\x0b\x32\x12.hyrex.v1.Upstream\x12\x10\n\x08\x61pproval\x18\x04 \x01(\x08\"\xa8\x01\n\x13GetWorkflowResponse\x12\x1c\n\x04root\x18\x01 \x01(\x0b\x32\x0e.hyrex.v1.Task\x12*\n\x05nodes\x18\x02 \x03(\x0b\x32\x1b.hyrex.v1.WorkflowNodeState\x12\x11\n\tfail_fast\x18\x03 \x01(\x08\x12#\n\x06\x63ounts\x18\x04 \x03(\x0b\x32\x13.hyrex.v1.NodeCount\x12\x0f\n\x07root_id\x18\x05 \x01(\t*T\n\nShownNodes\x12\x1b\n\x17SHOWN_NODES_UNSPECIFIED\x10\x00\x12\x13\n\x0fSHOWN_NODES_ALL\x10\x01\x12\x14\n\x10SHOWN_NODES_NONE\x10\x02\x32\xb2\x01\n\x0fWorkflowService\x12S\n\x0eSubmitWorkflow\x12\x1f.hyrex.v1.SubmitWorkflowRequest\x1a .hyrex.v1.SubmitWorkflowResponse\x12J\n\x0bGetWorkflow\x12\x1c.hyrex.v1.GetWorkflowRequest\x1a\x1d.hyrex.v1.GetWorkflowResponseB0\n\x0c\x64\x65v.hyrex.v1P\x01Z\x1ehyrex.dev/gen/hyrex/v1;hyrexv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hyrex.v1.workflow_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.hyrex.v1P\001Z\036hyrex.dev/gen/hyrex/v1;hyrexv1'
+  _globals['_SHOWNNODES']._serialized_start=958
+  _globals['_SHOWNNODES']._serialized_end=1042
   _globals['_UPSTREAM']._serialized_start=95
   _globals['_UPSTREAM']._serialized_end=159
   _globals['_WORKFLOWNODE']._serialized_start=161
@@ -43,11 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITWORKFLOWRESPONSE']._serialized_start=421
   _globals['_SUBMITWORKFLOWRESPONSE']._serialized_end=483
   _globals['_GETWORKFLOWREQUEST']._serialized_start=485
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=522
-  _globals['_WORKFLOWNODESTATE']._serialized_start=524
-  _globals['_WORKFLOWNODESTATE']._serialized_end=644
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=646
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=760
-  _globals['_WORKFLOWSERVICE']._serialized_start=763
-  _globals['_WORKFLOWSERVICE']._serialized_end=941
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=559
+  _globals['_NODECOUNT']._serialized_start=561
+  _globals['_NODECOUNT']._serialized_end=663
+  _globals['_WORKFLOWNODESTATE']._serialized_start=665
+  _globals['_WORKFLOWNODESTATE']._serialized_end=785
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=788
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=956
+  _globals['_WORKFLOWSERVICE']._serialized_start=1045
+  _globals['_WORKFLOWSERVICE']._serialized_end=1223
 # @@protoc_insertion_point(module_scope)

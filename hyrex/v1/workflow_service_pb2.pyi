@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from hyrex.v1 import task_pb2 as _task_pb2
 from hyrex.v1 import task_service_pb2 as _task_service_pb2
 import builtins as _builtins
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ShownNodes:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShownNodesEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ShownNodes.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHOWN_NODES_UNSPECIFIED: _ShownNodes.ValueType  # 0
+    """The same as ALL."""
+    SHOWN_NODES_ALL: _ShownNodes.ValueType  # 1
+    """Every node with its task and its upstreams."""
+    SHOWN_NODES_NONE: _ShownNodes.ValueType  # 2
+    """None: for whoever asks how far a workflow is, or for its root."""
+
+class ShownNodes(_ShownNodes, metaclass=_ShownNodesEnumTypeWrapper):
+    """Which nodes GetWorkflow shows."""
+
+SHOWN_NODES_UNSPECIFIED: ShownNodes.ValueType  # 0
+"""The same as ALL."""
+SHOWN_NODES_ALL: ShownNodes.ValueType  # 1
+"""Every node with its task and its upstreams."""
+SHOWN_NODES_NONE: ShownNodes.ValueType  # 2
+"""None: for whoever asks how far a workflow is, or for its root."""
+Global___ShownNodes: _TypeAlias = ShownNodes  # noqa: Y015
 
 @_typing.final
 class Upstream(_message.Message):
@@ -175,20 +200,54 @@ class GetWorkflowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_ID_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The id of its root, or of any of its nodes."""
+    nodes: Global___ShownNodes.ValueType
+    """Which of its nodes are wanted. What is not wanted is not read; `counts` come always."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
+        nodes: Global___ShownNodes.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWorkflowRequest: _TypeAlias = GetWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class NodeCount(_message.Message):
+    """How many nodes of a workflow stand alike."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    status: _task_pb2.TaskStatus.ValueType
+    """Where they stand. UNSPECIFIED: the caller may not see their queues, or they are gone."""
+    cause: _task_pb2.CancelCause.ValueType
+    """Of cancelled ones: why."""
+    count: _builtins.int
+    """How many, above 0."""
+    def __init__(
+        self,
+        *,
+        status: _task_pb2.TaskStatus.ValueType = ...,
+        cause: _task_pb2.CancelCause.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "count", b"count", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeCount: _TypeAlias = NodeCount  # noqa: Y015
 
 @_typing.final
 class WorkflowNodeState(_message.Message):
@@ -237,15 +296,23 @@ class GetWorkflowResponse(_message.Message):
     ROOT_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     FAIL_FAST_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    ROOT_ID_FIELD_NUMBER: _builtins.int
     fail_fast: _builtins.bool
     """As it was sent."""
+    root_id: _builtins.str
+    """The id of its root, which a caller that may see only some of the nodes is told too."""
     @_builtins.property
     def root(self) -> _task_pb2.Task:
         """The root. Its result, where it completed, is {"sinks": {name: task id}} of the nodes for which no other waits."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowNodeState]:
-        """Its nodes, in the order in which they were sent."""
+        """Its nodes, in the order in which they were sent; none where they were not wanted."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeCount]:
+        """How many of its nodes stand where, together all of them; each status and cause once, in their order."""
 
     def __init__(
         self,
@@ -253,10 +320,12 @@ class GetWorkflowResponse(_message.Message):
         root: _task_pb2.Task | None = ...,
         nodes: _abc.Iterable[Global___WorkflowNodeState] | None = ...,
         fail_fast: _builtins.bool = ...,
+        counts: _abc.Iterable[Global___NodeCount] | None = ...,
+        root_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["root", b"root"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fail_fast", b"fail_fast", "nodes", b"nodes", "root", b"root"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "fail_fast", b"fail_fast", "nodes", b"nodes", "root", b"root", "root_id", b"root_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,7 +62,7 @@ class WorkflowServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkflow(self, request, context):
-        """A root and its nodes as they stand, without payloads and results. NOT_FOUND (TASK_NOT_FOUND) where there is no such
+        """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
         task, or where it is neither a root nor a node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

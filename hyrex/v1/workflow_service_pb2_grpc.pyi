@@ -40,7 +40,7 @@ class WorkflowServiceStub:
     (INVALID_FIELD); where one of its tasks is refused, the answer is REJECTED and says which node it is, and why.
     """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]
-    """A root and its nodes as they stand, without payloads and results. NOT_FOUND (TASK_NOT_FOUND) where there is no such
+    """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
     task, or where it is neither a root nor a node.
     """
 
@@ -56,7 +56,7 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     (INVALID_FIELD); where one of its tasks is refused, the answer is REJECTED and says which node it is, and why.
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]  # type: ignore[assignment]
-    """A root and its nodes as they stand, without payloads and results. NOT_FOUND (TASK_NOT_FOUND) where there is no such
+    """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
     task, or where it is neither a root nor a node.
     """
 
@@ -81,7 +81,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _workflow_service_pb2.GetWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.GetWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.GetWorkflowResponse]]:
-        """A root and its nodes as they stand, without payloads and results. NOT_FOUND (TASK_NOT_FOUND) where there is no such
+        """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
         task, or where it is neither a root nor a node.
         """
 

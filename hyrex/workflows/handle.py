@@ -134,12 +134,12 @@ class WorkflowHandle(TaskHandle[R]):
         """Run the nodes again that ended badly, and those that were skipped for it, under their ids;
         completed ones are not run again. Return False if the workflow has not ended, or completed. Raises
         TaskNotFound, BrokerUnavailable."""
-        self.refresh()
+        super().refresh()
         return self._is_bad and self._retried(current_backend().retry(self._id))
 
     async def retry_failed_async(self) -> bool:
         """As retry_failed(), without blocking the running loop."""
-        await self.refresh_async()
+        await super().refresh_async()
         return self._is_bad and self._retried(await current_backend().retry_async(self._id))
 
     def resend(self) -> None:

@@ -14,6 +14,7 @@ from hyrex.by_id import get_task
 from hyrex.cli import workflow
 from hyrex.cli.program import program
 from hyrex.client.process import close_client
+from hyrex.v1 import workflow_service_pb2 as wire
 from tests.integration.sdk import workflow_app
 from tests.integration.sdk.test_documented_code import blocks
 from tests.support.eventually import eventually
@@ -88,6 +89,24 @@ def test_a_run_that_lives_is_cancelled_by_the_id_of_a_node(hyrex: Hyrex) -> None
     assert "not_final" in hyrex("workflow", "retry", node, status=1)
     assert str(handle.id) in hyrex("workflow", "cancel", node, "--reason", "not needed")
     eventually(lambda: got(hyrex, handle.id)["states"] == {"cancelled": 4}, WITHIN_S)
+
+
+def test_only_a_look_at_one_run_has_its_nodes_sent(hyrex: Hyrex, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(workflow_app.late.send("nothing").id)
+    answers: list[int] = []
+    parse = wire.GetWorkflowResponse.FromString
+
+    def noted(raw: bytes) -> wire.GetWorkflowResponse:
+        answers.append(len(parse(raw).nodes))
+        return parse(raw)
+
+    monkeypatch.setattr(wire.GetWorkflowResponse, "FromString", noted)
+    assert "0 of 4" in hyrex("workflow", "list")
+    hyrex("workflow", "retry", root, status=1)
+    hyrex("workflow", "cancel", root)
+    assert answers == [0, 0, 0]
+    hyrex("workflow", "get", root)
+    assert answers[3:] == [4]
 
 
 def test_of_runs_with_very_many_nodes_the_list_does_not_look_at_all(

@@ -10,7 +10,7 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final, assert_never
 
-from hyrex_broker.domain.model import Outcome
+from hyrex_broker.domain.model import CancelCause, Outcome
 
 
 class TaskState(IntEnum):
@@ -192,3 +192,10 @@ def end_state(outcome: Outcome) -> TaskState:
             return TaskState.LOST
         case _:
             assert_never(outcome)
+
+
+def cause_of(outcome: int | None, stored: int | None) -> CancelCause | None:
+    """Why a run or a task that ended so was cancelled; None if it was not."""
+    if outcome != Outcome.CANCELLED:
+        return None
+    return CancelCause.REQUESTED if stored is None else CancelCause(stored)

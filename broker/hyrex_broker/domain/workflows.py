@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from hyrex_broker.domain.blocks import TaskBlock
-from hyrex_broker.domain.model import LaneId, TaskId
+from hyrex_broker.domain.model import CancelCause, LaneId, TaskId
+from hyrex_broker.domain.states import TaskState
 
 MOST_NODES: Final = 1000
 MOST_UPSTREAMS: Final = 20_000
@@ -153,9 +154,25 @@ class Decided(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredGraph:
+class StoredWorkflow:
     """A stored workflow: its root, and its nodes in the order in which they were sent."""
 
     root_id: TaskId
-    nodes: Sequence[SentNode]
+    nodes: Sequence[TaskId]
     fail_fast: bool
+
+
+class Standing(NamedTuple):
+    """Where nodes stand alike."""
+
+    state: TaskState
+    cause: CancelCause | None
+    """Of cancelled ones."""
+
+
+class StandingNodes(NamedTuple):
+    """So many nodes of one queue stand alike."""
+
+    queue: str
+    standing: Standing
+    nodes: int

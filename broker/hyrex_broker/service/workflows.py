@@ -1,16 +1,20 @@
 """WorkflowService: checks graphs, has them stored, and shows how they stand."""
 
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from hyrex.v1 import task_pb2, workflow_service_pb2, workflow_service_pb2_grpc
-from hyrex_broker.domain.errors import NoSuchTask, RightMissing
+from hyrex_broker.domain.errors import InvalidField, NoSuchTask, RightMissing
 from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.ids import task_id as text_of
+from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
+from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
-from hyrex_broker.domain.workflows import SentNode, Workflow
+from hyrex_broker.domain.workflows import SentNode, Standing, StoredWorkflow, Workflow
 from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.engine.workflows import RefusedNode, WorkflowIntake
 from hyrex_broker.service import fields, requests
@@ -24,6 +28,13 @@ from hyrex_broker.storage.reads import FULL, LISTED, TaskReads
 from hyrex_broker.storage.workflows import WorkflowStore
 
 _ROOT: Final = 0
+
+
+class ShownNodes(IntEnum):
+    """Which nodes of a workflow are shown. Numbers equal those of hyrex.v1.ShownNodes."""
+
+    ALL = 1
+    NONE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +99,44 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
     async def GetWorkflow(
         self, request: workflow_service_pb2.GetWorkflowRequest, context: Context
     ) -> workflow_service_pb2.GetWorkflowResponse:
-        task_id, reads = fields.task_id(request.task_id), self._parts.reads
-        graph = await self._parts.store.graph(task_id)
-        if graph is None:
+        task_id, wanted = fields.task_id(request.task_id), _shown_nodes(request.nodes)
+        workflow = await self._parts.store.of(task_id)
+        if workflow is None:
             raise NoSuchTask(task_id)
-        views = {view.task_id: view for view in await reads.tasks([graph.root_id], FULL)}
-        ids = [each.task_id for each in graph.nodes]
-        views |= {view.task_id: view for view in await reads.tasks(ids, LISTED)}
-        # Tasks of queues that the caller may not see are not there for it.
-        views = {each: view for each, view in views.items() if current_caller().sees(view.queue)}
+        listed = set(workflow.nodes) if wanted is ShownNodes.ALL else {task_id}
+        views = await self._views(workflow.root_id, listed)
         if task_id not in views:
             raise NoSuchTask(task_id)
         self._rights.note("workflow.get", views.values())
-        return workflow_service_pb2.GetWorkflowResponse(
-            root=self._task(views.get(graph.root_id)),
-            nodes=[self._node(each, views.get(each.task_id)) for each in graph.nodes],
-            fail_fast=graph.fail_fast,
+        response = workflow_service_pb2.GetWorkflowResponse(
+            root=self._task(views.pop(workflow.root_id, None)),
+            fail_fast=workflow.fail_fast,
+            root_id=workflow.root_id,
         )
+        if wanted is ShownNodes.ALL:
+            graph = await self._parts.store.graph(workflow)
+            response.nodes.extend(self._node(each, views.get(each.task_id)) for each in graph)
+            counts = Counter(map(_standing, views.values()))
+        else:
+            counts = await self._counts(workflow)
+        response.counts.extend(_node_counts(counts, len(workflow.nodes)))
+        return response
+
+    async def _views(self, root_id: TaskId, nodes: Collection[TaskId]) -> dict[TaskId, TaskView]:
+        """A root and nodes of it; tasks of queues that the caller may not see are not there for it."""
+        reads, caller = self._parts.reads, current_caller()
+        found = await reads.tasks([root_id], FULL)
+        if ids := [*{*nodes} - {root_id}]:
+            found += await reads.tasks(ids, LISTED)
+        return {view.task_id: view for view in found if caller.sees(view.queue)}
+
+    async def _counts(self, workflow: StoredWorkflow) -> Counter[Standing]:
+        """How many nodes that the caller may see stand where."""
+        counts, caller = Counter[Standing](), current_caller()
+        for each in await self._parts.store.standings(workflow):
+            if caller.sees(each.queue):
+                counts[each.standing] += each.nodes
+        return counts
 
     def _node(self, node: SentNode, view: TaskView | None) -> workflow_service_pb2.WorkflowNodeState:
         return workflow_service_pb2.WorkflowNodeState(
@@ -121,3 +153,28 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
 
     def _task(self, view: TaskView | None) -> task_pb2.Task | None:
         return None if view is None else self._rights.shown(view)
+
+
+def _shown_nodes(wanted: int) -> ShownNodes:
+    """Raises InvalidField."""
+    try:
+        return ShownNodes(wanted or ShownNodes.ALL)
+    except ValueError:
+        raise InvalidField("nodes", wanted, "must be a value of ShownNodes") from None
+
+
+def _standing(view: TaskView) -> Standing:
+    cause = view.runs[-1].cause if view.state is TaskState.CANCELLED and view.runs else None
+    return Standing(view.state, cause)
+
+
+def _node_counts(counts: Counter[Standing], nodes: int) -> Iterator[workflow_service_pb2.NodeCount]:
+    """What is missing to so many nodes comes first."""
+    if unseen := nodes - counts.total():
+        yield workflow_service_pb2.NodeCount(count=unseen)
+    for state, cause in sorted(counts, key=lambda each: (each.state, each.cause or 0)):
+        yield workflow_service_pb2.NodeCount(
+            status=task_pb2.TaskStatus.ValueType(state),
+            cause=task_pb2.CancelCause.ValueType(cause or 0),
+            count=counts[Standing(state, cause)],
+        )

@@ -9,9 +9,9 @@ from typing import Any, Final
 from hyrex.runtime import patterns
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.long_work import in_portions
-from hyrex_broker.domain.model import CARRIED, CancelCause, CarriedOptions, Outcome, TaskId
+from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
 from hyrex_broker.domain.progress import ProgressView
-from hyrex_broker.domain.states import Live, standing
+from hyrex_broker.domain.states import Live, cause_of, standing
 from hyrex_broker.domain.views import (
     HolderView,
     ReplayedTask,
@@ -277,14 +277,8 @@ def _ended_run(row: Any) -> RunView:
         traceback=row["traceback"],
         text_left_out_bytes=row["text_left_out_bytes"],
         reason=row["reason"],
-        cause=_cause(row),
+        cause=cause_of(row["outcome"], row["cause"]),
     )
-
-
-def _cause(row: Any) -> CancelCause | None:
-    if row["outcome"] != Outcome.CANCELLED:
-        return None
-    return CancelCause.REQUESTED if row["cause"] is None else CancelCause(row["cause"])
 
 
 def _running_run(row: Any) -> RunView:

@@ -8,12 +8,15 @@ from hyrex_broker.domain.blocks import TaskBatch, stretched
 from hyrex_broker.domain.ids import HexId, hex_id
 from hyrex_broker.domain.model import TaskExtras, TaskId
 from hyrex_broker.domain.node_runs import NodeRun, UpstreamValue
+from hyrex_broker.domain.states import cause_of, standing
 from hyrex_broker.domain.workflows import (
     Decided,
     Edge,
     SentNode,
-    StoredGraph,
+    Standing,
+    StandingNodes,
     StoredNode,
+    StoredWorkflow,
     TaskKind,
     Workflow,
     edges_of,
@@ -127,16 +130,29 @@ class WorkflowStore:
             found |= {row["id"]: row for row in rows}
         return found, count
 
-    async def graph(self, task_id: TaskId) -> StoredGraph | None:
+    async def of(self, task_id: TaskId) -> StoredWorkflow | None:
         """The workflow of which this is the root or a node; None if of none."""
         row = await self._database.fetchrow(_SQL["graph"], task_id)
         if row is None:
             return None
-        ids_of_nodes = [TaskId(each) for each in reversed(row["nodes"])]
-        known = {each["id"]: each for each in await self._database.fetch(_SQL["said"], sorted(ids_of_nodes))}
-        places = {task_id: place for place, task_id in enumerate(ids_of_nodes)}
-        nodes = [_node(each, known.get(each), places) for each in ids_of_nodes]
-        return StoredGraph(TaskId(row["id"]), nodes, "fail_fast" in json.loads(row["workflow"]))
+        nodes = [TaskId(each) for each in reversed(row["nodes"])]
+        return StoredWorkflow(TaskId(row["id"]), nodes, "fail_fast" in json.loads(row["workflow"]))
+
+    async def graph(self, workflow: StoredWorkflow) -> list[SentNode]:
+        """Its nodes with their upstreams."""
+        rows = await self._database.fetch(_SQL["said"], sorted(workflow.nodes))
+        known = {each["id"]: each for each in rows}
+        places = {task_id: place for place, task_id in enumerate(workflow.nodes)}
+        return [_node(each, known.get(each), places) for each in workflow.nodes]
+
+    async def standings(self, workflow: StoredWorkflow) -> list[StandingNodes]:
+        """How many of its nodes stand where; those that are gone are missing."""
+        rows = await self._database.fetch(_SQL["standings"], sorted(workflow.nodes))
+        return [StandingNodes(row["queue"], _standing(row), row["count"]) for row in rows]
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(standing(row["live"], row["ran"], row["outcome"]), cause_of(row["outcome"], row["cause"]))
 
 
 def _node(task_id: TaskId, row: Any, places: Mapping[TaskId, int]) -> SentNode:

@@ -42,9 +42,9 @@ class ShownNode:
 
 
 def graph_of(found: wire.GetWorkflowResponse) -> WorkflowShape:
-    """What the picture's shape depends on. Any node that is to be seen tells the root's id."""
+    """What the picture's shape depends on."""
     return WorkflowShape(
-        found.root.task_id or next((each.task.root_id for each in found.nodes if each.task.task_id), ""),
+        found.root_id,
         tuple(each.task.name for each in found.nodes),
         tuple(each.name for each in found.nodes),
         tuple(tuple((edge.node, edge.runs_anyway) for edge in each.upstreams) for each in found.nodes),

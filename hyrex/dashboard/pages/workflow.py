@@ -9,7 +9,7 @@ from typing import Final
 from markupsafe import Markup
 
 from hyrex.dashboard.graph.drawing import Addresses, Box, boxes_of, drawn_graph
-from hyrex.dashboard.graph.nodes import ShownNode, counted, graph_of, nodes_of
+from hyrex.dashboard.graph.nodes import ShownNode, graph_of, nodes_of
 from hyrex.dashboard.graph.places import Layout, layout_of
 from hyrex.dashboard.graph.waterfall import waterfall_of
 from hyrex.dashboard.pages.action import Action, Done, Field, Form, Question, reason_of
@@ -17,7 +17,7 @@ from hyrex.dashboard.pages.machines import valid_id
 from hyrex.dashboard.pages.page import Missing, Page, Visit
 from hyrex.dashboard.pages.task import why_it_waits
 from hyrex.dashboard.render.values import BAD, FINAL, query
-from hyrex.transport.node_words import BAD_ENDS, WORST_FIRST, by_state, ended_of, standing
+from hyrex.transport.node_words import BAD_ENDS, WORST_FIRST, by_state, ended_of, standing, words_of
 from hyrex.v1 import admin_service_pb2 as admin
 from hyrex.v1 import task_pb2
 from hyrex.v1 import task_service_pb2 as tasks
@@ -51,7 +51,7 @@ async def workflow(visit: Visit) -> Page:
     boxes = boxes_of(layout, nodes, await _sent(visit, found, nodes))
     chosen = await _chosen(visit, boxes, wanted)
     opened = chosen.box.place if chosen is not None else None
-    words = counted(nodes)
+    words = words_of(found.counts)
     here = {"id": found.root.task_id or wanted, **_choice(chosen)}
     values = {
         "root": found.root,
@@ -156,8 +156,9 @@ def _last_error(task: task_pb2.Task) -> task_pb2.TaskRun | None:
 
 async def _ask_retry(visit: Visit) -> Question:
     root = valid_id(visit.wanted("id"))
-    found = await visit.calls.read("workflows", "GetWorkflow", wire.GetWorkflowRequest(task_id=root))
-    again = sum(node.word in BAD_ENDS for node in nodes_of(found))
+    request = wire.GetWorkflowRequest(task_id=root, nodes=wire.SHOWN_NODES_NONE)
+    words = words_of((await visit.calls.read("workflows", "GetWorkflow", request)).counts)
+    again = sum(words[each] for each in BAD_ENDS)
     sentence = (
         f"{again} of its nodes did not complete. They run again as soon as those before them have completed;"
         " what completed keeps its result."

@@ -46,6 +46,7 @@ HOT = [
     ("cancel", "standing"),
     ("cancel", "retry"),
     ("cancel", "reopened"),
+    ("workflows", "standings"),
     ("depths", "ready"),
     ("depths", "delayed"),
     ("depths", "blocked"),

@@ -22,6 +22,7 @@ from hyrex import (
 from hyrex.contrib.compressed import Compressed
 from hyrex.contrib.encrypted import Encrypted
 from hyrex.testing import inline
+from hyrex.testing.inplace import InlineTasks
 from tests.unit.sdk.workflow_tasks import (
     Order,
     diamond_of_tasks,
@@ -148,6 +149,26 @@ def test_a_retry_runs_bad_and_skipped_nodes_again_and_no_other() -> None:
         assert handle.result() == "abc"
         assert not handle.retry_failed()
     assert runs == ["a", "b", "b", "c"]
+
+
+def test_what_failed_is_retried_without_a_look_at_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    hy, reasons = HyrexRegistry(), [OSError("not yet")]
+
+    @hy.task
+    def step() -> int:
+        if reasons:
+            raise reasons.pop()
+        return 7
+
+    @hy.workflow
+    def flow() -> int:
+        return step.node().result
+
+    with inline(raise_failures=False):
+        handle = flow.send()
+        monkeypatch.delattr(InlineTasks, "get_workflow")
+        assert handle.retry_failed()
+        assert handle.result() == 7
 
 
 def test_a_workflow_waits_for_its_time_and_its_key_is_one_workflow() -> None:

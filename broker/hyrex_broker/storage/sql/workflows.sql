@@ -139,6 +139,29 @@ from old_task($1::uuid) t
 cross join lateral old_task(case when t.kind = 1 then t.id else t.parent_id end) r
 where t.workflow is not null and r.kind = 1
 
+-- name: standings
+-- How many tasks stand alike, by their lanes: in which live table and how often they ran before, or how they ended. What is
+-- gone is in no row. It is one statement, so it has one snapshot. $1 ids in order, as in `tasks` (reads.sql).
+select l.queue, s.live, s.ran, s.outcome, s.cause, sum(s.count)::integer as count
+from (
+  select t.lane, w.live, coalesce(w.run_number, 0) > 0 as ran, r.outcome, r.cause, count(*) as count
+  from unnest($1::uuid[]) as i (id)
+  cross join lateral (
+    select lane from task
+    where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] limit 1
+  ) t
+  left join lateral (select place as live, run_number from live where live.task_id = i.id limit 1) w on true
+  left join lateral (
+    select outcome, cause from task_run
+    where w.live is null and task_id = i.id
+      and task_id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])]
+    order by run_number desc limit 1
+  ) r on true
+  group by 1, 2, 3, 4, 5
+) s
+cross join lateral (select queue from lane where lane.id = s.lane limit 1) l
+group by 1, 2, 3, 4, 5
+
 -- name: awaited
 -- For which nodes a root or a node still waits, the first ones; none if it waits for none. $1 task, $2 how many.
 select coalesce(n.workflow->>'node', u.id::text) as name
