@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -24,8 +25,11 @@ class AgentFailed(Exception):
 class AgentProcess:
     """One running agent."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, folder: "tempfile.TemporaryDirectory[str]"
+    ) -> None:
         self.name = name
+        self._folder = folder
         self.log = bytearray()
         self._process = process
         self._next_id = 0
@@ -34,17 +38,19 @@ class AgentProcess:
     @classmethod
     async def start(cls, name: str, command: Sequence[str], env: Mapping[str, str]) -> "AgentProcess":
         """Start it and wait until it is ready. Raises: AgentFailed."""
+        # What it and its workers leave behind when they are killed goes with it.
+        folder = tempfile.TemporaryDirectory(prefix="conformance-")
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", str(TIED), str(os.getpid()), *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=ROOT,
-            env=environment({"PATH": search_path()} | dict(env)),
+            env=environment({"PATH": search_path(), "TMPDIR": folder.name} | dict(env)),
             start_new_session=True,
             limit=LINE_LIMIT,
         )  # fmt: skip
-        agent = cls(name, process)
+        agent = cls(name, process, folder)
         ready = await agent._read(READY_WITHIN_S)
         if ready.get("ready") is not True:
             raise AgentFailed(f"agent {name} did not say that it is ready but {str(ready)[:200]}")
@@ -97,6 +103,7 @@ class AgentProcess:
         """Kill it and whatever is below it."""
         kill_tree(self._process.pid)
         await self._process.wait()
+        self._folder.cleanup()
         self._logging.cancel()
         await asyncio.gather(self._logging, return_exceptions=True)
 

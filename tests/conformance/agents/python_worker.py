@@ -31,7 +31,7 @@ class PythonWorker:
         unknown = sorted(set(command["tasks"].values()) - BEHAVIOURS.keys())
         if unknown:
             raise LookupError(unknown[0])
-        handle, path = tempfile.mkstemp(prefix="conformance-")
+        handle, path = tempfile.mkstemp(prefix="executed-")
         os.close(handle)
         arguments = ["--name", command["name"], "--prefetch", "0", "--drain-timeout", "20"]
         arguments += ["--parent", str(os.getpid())]
