@@ -191,8 +191,8 @@ async def _make_token(stage: Stage, step: Step) -> None:
 
 
 def _answer(door: Any, step: Step) -> None:
-    metadata, until_told = step.get("metadata", {}), step.get("until_told", False)
-    door.tap.answer_next(step["method"], step["code"], step["reason"], metadata, until_told)
+    reason, metadata = step.get("reason", ""), step.get("metadata", {})
+    door.tap.answer_next(step["method"], step["code"], reason, metadata, step.get("until_told", False))
 
 
 def _freeze(door: Any, _: Step) -> None:

@@ -133,7 +133,9 @@ class Suite:
         return [broken for door in stage.doors.values() for broken in door.tap.rules.broken]
 
     async def _broken_in_the_end(self, stage: Stage) -> list[str]:
-        """Rules broken, after what is under way has had time to arrive."""
+        """Answers that nobody asked for; rules broken, after what is under way has had time to arrive."""
+        if unasked := [one for door in stage.doors.values() for one in door.tap.unasked()]:
+            return unasked
         if not self._check_rules:
             return []
         deadline = time.monotonic() + SETTLED_WITHIN_S

@@ -6,6 +6,7 @@ of itself, falsified on request.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -47,7 +48,7 @@ class Tap:
     gateway: str = ""
     """host:port to which goes what senders call; empty: to `upstream`, too."""
     port: int = 0
-    _answers: dict[str, tuple[Status, bool]] = field(default_factory=dict)
+    _answers: dict[str, deque[tuple[Status, bool]]] = field(default_factory=dict)
     _server: grpc.aio.Server | None = None
     _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
@@ -68,17 +69,30 @@ class Tap:
     def answer_next(
         self, method: str, code: str, reason: str, metadata: dict[str, str], until_told: bool
     ) -> None:
-        """Refuse the next call of this method with these details, without asking the broker.
+        """End a call of this method so, without asking the broker: the next one that has no answer yet.
 
-        `until_told`: refuse every call until this is called again, for clients repeat what is UNAVAILABLE.
+        Without a `reason` it ends as one whose connection broke, with OK as one of a broker that goes away.
+        `until_told`: end every call so until this is called again, for clients repeat what is UNAVAILABLE.
         """
         number: int = grpc.StatusCode[code].value[0]
-        info = Packed()
-        info.Pack(ErrorInfo(domain="hyrex.dev", reason=reason, metadata=metadata))
-        status = Status(
-            code=number, message=f"{reason} on purpose \N{EN DASH} nothing is wrong", details=[info]
-        )
-        self._answers[method] = (status, until_told)
+        status = Status(code=number, message=f"{reason or code} on purpose \N{EN DASH} nothing is wrong")
+        if reason:
+            info = Packed()
+            info.Pack(ErrorInfo(domain="hyrex.dev", reason=reason, metadata=metadata))
+            status.details.append(info)
+        waiting = self._answers.setdefault(method, deque())
+        if waiting and waiting[-1][1]:
+            waiting.clear()
+        waiting.append((status, until_told))
+
+    def unasked(self) -> list[str]:
+        """Answers that no call came for."""
+        return [
+            f"no call of {method} came to be answered {status.message}"
+            for method, answers in self._answers.items()
+            for status, until_told in answers
+            if not until_told
+        ]
 
     def _channel(self, method: str) -> grpc.aio.Channel:
         address = self.gateway if self.gateway and method.startswith(OF_SENDERS) else self.upstream
@@ -90,14 +104,12 @@ class Tap:
         self, method: str, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> None:
         name = method.rpartition("/")[2]
-        if name in self._answers:
-            status, until_told = self._answers[name]
+        if answers := self._answers.get(name):
+            status, until_told = answers[0]
             if not until_told:
-                del self._answers[name]
-            code = next(each for each in grpc.StatusCode if each.value[0] == status.code)
-            await context.abort(
-                code, status.message, (("grpc-status-details-bin", status.SerializeToString()),)
-            )
+                answers.popleft()
+            await self._end(context, status)
+            return
         metadata = tuple(
             (key, value) for key, value in context.invocation_metadata() or () if key == "authorization"
         )
@@ -140,6 +152,12 @@ class Tap:
                 await self._abort(context, code, await call.details(), await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             await self._abort(context, error.code(), error.details(), error.trailing_metadata())
+
+    async def _end(self, context: Any, status: Status) -> None:
+        code = next(each for each in grpc.StatusCode if each.value[0] == status.code)
+        packed = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, status.message, packed)
 
     async def _abort(self, context: Any, code: grpc.StatusCode, details: str | None, trailing: Any) -> None:
         kept = tuple((key, value) for key, value in trailing or () if key == "grpc-status-details-bin")

@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	hyrexv1 "hyrex.dev/gen/hyrex/v1"
@@ -29,8 +28,8 @@ type Client struct {
 }
 
 // NewClient makes a client of the first broker that answers of these, grpc://host:port each, separated
-// by commas. It connects when first used. A call that meets UNAVAILABLE is repeated some times, unless
-// told otherwise with grpc.WithDisableRetry().
+// by commas. It connects when first used. A call that no broker answers is repeated some times, while its
+// context lasts.
 func NewClient(urls, token string, options ...grpc.DialOption) (*Client, error) {
 	conn, err := dial(urls, token, options...)
 	if err != nil {
@@ -61,8 +60,8 @@ func (c *Client) Submit(ctx context.Context, task *hyrexv1.NewTask) (string, err
 
 // SubmitBatch stores up to 1,000 tasks; see ItemError for each result.
 func (c *Client) SubmitBatch(ctx context.Context, tasks []*hyrexv1.NewTask) ([]*hyrexv1.SubmitResult, error) {
-	response, err := c.tasks.SubmitTasks(ctx, &hyrexv1.SubmitTasksRequest{Tasks: tasks})
-	return response.GetResults(), refusal(err)
+	response, err := repeated(ctx, c.tasks.SubmitTasks, &hyrexv1.SubmitTasksRequest{Tasks: tasks})
+	return response.GetResults(), err
 }
 
 // SubmitStream keeps many frames of tasks under way at once, each answered after its commit.
@@ -91,6 +90,9 @@ func (s *SubmitStream) read() {
 	defer close(s.ended)
 	for {
 		answer, err := s.stream.Recv()
+		if err == io.EOF {
+			err = status.Error(codes.Unavailable, "the broker ended the stream")
+		}
 		if err != nil {
 			s.err = refusal(err)
 			return
@@ -105,7 +107,8 @@ func (s *SubmitStream) read() {
 }
 
 // Send sends a frame of up to 1,000 tasks and returns at once; call what it returns for the results.
-// Where that fails it is unknown what was stored: submit the same tasks again.
+// Where that fails it is unknown what was stored. If the error MayPass, submit the same tasks again, over a new
+// stream.
 func (s *SubmitStream) Send(tasks []*hyrexv1.NewTask) func() ([]*hyrexv1.SubmitResult, error) {
 	answer := make(chan *hyrexv1.StreamSubmitResponse, 1)
 	s.sending.Lock()
@@ -196,45 +199,44 @@ func (s *SubmitStream) Close() error { return s.stream.CloseSend() }
 
 // Get looks a task up, with its payload and all of its runs.
 func (c *Client) Get(ctx context.Context, id string) (*hyrexv1.Task, error) {
-	response, err := c.tasks.GetTask(ctx, &hyrexv1.GetTaskRequest{TaskId: id})
-	return response.GetTask(), refusal(err)
+	response, err := repeated(ctx, c.tasks.GetTask, &hyrexv1.GetTaskRequest{TaskId: id})
+	return response.GetTask(), err
 }
 
 // List lists tasks, newest first, page by page.
 func (c *Client) List(ctx context.Context, request *hyrexv1.ListTasksRequest) (*hyrexv1.ListTasksResponse, error) {
-	response, err := c.tasks.ListTasks(ctx, request)
-	return response, refusal(err)
+	return repeated(ctx, c.tasks.ListTasks, request)
 }
 
 // Cancel asks for up to 1,000 tasks to end. Once answered, a cancelled task never runs again.
 func (c *Client) Cancel(ctx context.Context, reason string, ids ...string) ([]*hyrexv1.CancelResult, error) {
-	response, err := c.tasks.CancelTasks(ctx, &hyrexv1.CancelTasksRequest{TaskIds: ids, Reason: reason})
-	return response.GetResults(), refusal(err)
+	response, err := repeated(ctx, c.tasks.CancelTasks, &hyrexv1.CancelTasksRequest{TaskIds: ids, Reason: reason})
+	return response.GetResults(), err
 }
 
 // Retry makes up to 1,000 finished tasks run once more.
 func (c *Client) Retry(ctx context.Context, ids ...string) ([]*hyrexv1.RetryResult, error) {
-	response, err := c.tasks.RetryTasks(ctx, &hyrexv1.RetryTasksRequest{TaskIds: ids})
-	return response.GetResults(), refusal(err)
+	response, err := repeated(ctx, c.tasks.RetryTasks, &hyrexv1.RetryTasksRequest{TaskIds: ids})
+	return response.GetResults(), err
 }
 
 // Dismiss takes up to 1,000 dead letters off their list.
 func (c *Client) Dismiss(ctx context.Context, ids ...string) ([]*hyrexv1.DismissResult, error) {
-	response, err := c.tasks.DismissTasks(ctx, &hyrexv1.DismissTasksRequest{TaskIds: ids})
-	return response.GetResults(), refusal(err)
+	response, err := repeated(ctx, c.tasks.DismissTasks, &hyrexv1.DismissTasksRequest{TaskIds: ids})
+	return response.GetResults(), err
 }
 
 // Complete ends up to 1,000 tasks that wait for a call from outside, all in the way that the request says.
 func (c *Client) Complete(ctx context.Context, request *hyrexv1.CompleteTasksRequest) ([]*hyrexv1.CompleteResult, error) {
-	response, err := c.tasks.CompleteTasks(ctx, request)
-	return response.GetResults(), refusal(err)
+	response, err := repeated(ctx, c.tasks.CompleteTasks, request)
+	return response.GetResults(), err
 }
 
 // Replay stores a new task like an earlier one; see ItemError for the result. Repeating it with the same
 // new id is harmless.
 func (c *Client) Replay(ctx context.Context, request *hyrexv1.ReplayTaskRequest) (*hyrexv1.SubmitResult, error) {
-	response, err := c.tasks.ReplayTask(ctx, request)
-	return response.GetResult(), refusal(err)
+	response, err := repeated(ctx, c.tasks.ReplayTask, request)
+	return response.GetResult(), err
 }
 
 // Schedules are the calls of schedules as they are generated; ErrorOf makes an *Error of theirs.
@@ -255,7 +257,7 @@ func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.T
 			if err == nil {
 				break
 			}
-			if !errors.Is(err, io.EOF) && !mayPass(refusal(err).(*Error)) {
+			if !errors.Is(err, io.EOF) && !refusal(err).(*Error).MayPass() {
 				return known, refusal(err)
 			}
 			if heard {
@@ -267,12 +269,6 @@ func (c *Client) Wait(ctx context.Context, ids ...string) (map[string]*hyrexv1.T
 		}
 	}
 	return known, nil
-}
-
-// mayPass tells a cut connection or an absent broker from a refusal.
-func mayPass(err *Error) bool {
-	cut := []codes.Code{codes.Unavailable, codes.Canceled, codes.Unknown, codes.Internal}
-	return err.Reason == "STORAGE_UNAVAILABLE" || err.Reason == "DRAINING" || err.Reason == "" && slices.Contains(cut, err.Code)
 }
 
 // watch follows one stream; nil once all are final.
@@ -319,20 +315,4 @@ func Result[R any](task *hyrexv1.Task) (result R, err error) {
 		return result, &TaskError{task, last}
 	}
 	return result, json.Unmarshal(last.Result, &result)
-}
-
-// backoff is how long to wait after some failures in a row: at first almost nothing, in the end 5 s.
-func backoff(failures int) time.Duration {
-	longest := min(50*time.Millisecond<<min(failures, 7), 5*time.Second)
-	return time.Duration((0.25 + 0.75*rand.Float64()) * float64(longest))
-}
-
-// pause waits; false if the context ended first.
-func pause(ctx context.Context, wait time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(wait):
-		return true
-	}
 }

@@ -25,10 +25,6 @@ const (
 	// Version is what this client calls itself.
 	Version      = "hyrex-go/0.1.0"
 	messageBytes = 16 << 20
-	// What the broker calls UNAVAILABLE is safe to repeat: a task id submitted twice is one task.
-	callConfig = `{"methodConfig": [{"name": [{"service": "hyrex.v1.TaskService"}], "retryPolicy": {
-		"maxAttempts": 5, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2,
-		"retryableStatusCodes": ["UNAVAILABLE"]}}]}`
 )
 
 // bearer sends the token with every call, the Work stream included.
@@ -63,7 +59,6 @@ func dial(urls, token string, more ...grpc.DialOption) (*grpc.ClientConn, error)
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithResolvers(builder),
-		grpc.WithDefaultServiceConfig(callConfig),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(4*messageBytes), grpc.MaxCallSendMsgSize(messageBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}

@@ -12,14 +12,13 @@ import (
 // SubmitWorkflow stores a root and its nodes, or nothing; see ItemError for the result, whose metadata name the
 // node that was refused. Repeating it with the same ids is harmless. Wait for its root, or cancel it, as for any task.
 func (c *Client) SubmitWorkflow(ctx context.Context, request *hyrexv1.SubmitWorkflowRequest) (*hyrexv1.SubmitResult, error) {
-	response, err := c.workflows.SubmitWorkflow(ctx, request)
-	return response.GetRoot(), refusal(err)
+	response, err := repeated(ctx, c.workflows.SubmitWorkflow, request)
+	return response.GetRoot(), err
 }
 
 // GetWorkflow looks a workflow up by the id of its root or of any node: the graph and how each node stands.
 func (c *Client) GetWorkflow(ctx context.Context, id string) (*hyrexv1.GetWorkflowResponse, error) {
-	response, err := c.workflows.GetWorkflow(ctx, &hyrexv1.GetWorkflowRequest{TaskId: id})
-	return response, refusal(err)
+	return repeated(ctx, c.workflows.GetWorkflow, &hyrexv1.GetWorkflowRequest{TaskId: id})
 }
 
 func isJSON(contentType string) bool { return contentType == "" || contentType == "application/json" }

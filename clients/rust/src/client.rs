@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout_at, Instant};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use crate::v1::task_service_client::TaskServiceClient;
 use crate::v1::workflow_service_client::WorkflowServiceClient;
@@ -88,22 +88,7 @@ impl Client {
 
     /// Stores any number of tasks over one stream, in frames that do not wait for each other.
     pub async fn submit_stream(&self, tasks: Vec<NewTask>) -> Result<Vec<SubmitResult>, Error> {
-        let frames = into_frames(tasks);
-        let mut results: Vec<Vec<SubmitResult>> = vec![Vec::new(); frames.len()];
-        let (mut requests, mut orders) = (Vec::new(), Vec::new());
-        for (sequence, frame) in frames.iter().enumerate() {
-            let (groups, order) = into_groups(frame);
-            requests.push(StreamSubmitRequest { sequence: sequence as i64, groups });
-            orders.push(order);
-        }
-        let mut request = Request::new(tokio_stream::iter(requests));
-        request.set_timeout(CALL_DEADLINE);
-        let mut answers = self.stub().tasks.stream_submit(request).await?.into_inner();
-        while let Some(answer) = answers.message().await? {
-            let frame = answer.sequence as usize;
-            results[frame] = in_place(&frames[frame], &orders[frame], answer);
-        }
-        Ok(results.concat())
+        self.repeat(tasks, streamed).await
     }
 
     /// One task with its runs and payload.
@@ -136,9 +121,9 @@ impl Client {
 
     /// Takes dead letters off their list.
     pub async fn dismiss(&self, task_ids: &[String]) -> Result<Vec<DismissResult>, Error> {
-        let mut request = Request::new(DismissTasksRequest { task_ids: task_ids.to_vec() });
-        request.set_timeout(CALL_DEADLINE);
-        Ok(self.stub().tasks.dismiss_tasks(request).await?.into_inner().results)
+        let request = DismissTasksRequest { task_ids: task_ids.to_vec() };
+        let call = |mut stub: Stub, request| async move { stub.tasks.dismiss_tasks(request).await };
+        Ok(self.repeat(request, call).await?.results)
     }
 
     /// Ends up to 1,000 tasks that wait for a call from outside, all in the way that the request says.
@@ -162,9 +147,8 @@ impl Client {
 
     /// Stores a new task like an earlier one; its result may be a refusal.
     pub async fn replay(&self, request: ReplayTaskRequest) -> Result<SubmitResult, Error> {
-        let mut request = Request::new(request);
-        request.set_timeout(CALL_DEADLINE);
-        Ok(self.stub().tasks.replay_task(request).await?.into_inner().result.unwrap_or_default())
+        let call = |mut stub: Stub, request| async move { stub.tasks.replay_task(request).await };
+        Ok(self.repeat(request, call).await?.result.unwrap_or_default())
     }
 
     /// Watches tasks until all are final or time is up; returns them as they stand, in the order asked.
@@ -196,9 +180,7 @@ impl Client {
                 return Ok(seen);
             }
             if let Ok(Err(status)) = stream {
-                let error = Error::from(status);
-                let again = error.code == Code::Unavailable;
-                self.rotate_or_fail(error, again)?;
+                self.rotate_or_fail(status.into(), true)?;
             }
             sleep(jittered(Duration::from_millis(200))).await;
         }
@@ -217,9 +199,9 @@ impl Client {
         self.stubs[self.current.load(Ordering::Relaxed) % self.stubs.len()].clone()
     }
 
-    /// Turns to the next broker, where another attempt makes sense.
-    fn rotate_or_fail(&self, error: Error, again: bool) -> Result<(), Error> {
-        if !again {
+    /// Turns to the next broker, where the failure may pass and there is time.
+    fn rotate_or_fail(&self, error: Error, in_time: bool) -> Result<(), Error> {
+        if !in_time || !error.may_pass() {
             return Err(error);
         }
         self.current.fetch_add(1, Ordering::Relaxed);
@@ -242,15 +224,36 @@ impl Client {
                 Err(_) => return Err(Status::deadline_exceeded("no answer in time").into()),
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) => {
-                    let error = Error::from(status);
-                    let again = error.is_unanswered() && Instant::now() + pause < deadline;
-                    self.rotate_or_fail(error, again)?;
+                    self.rotate_or_fail(status.into(), Instant::now() + pause < deadline)?;
                 }
             }
             sleep(jittered(pause)).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }
+}
+
+/// One attempt to store tasks over a stream.
+async fn streamed(mut stub: Stub, request: Request<Vec<NewTask>>) -> Result<Response<Vec<SubmitResult>>, Status> {
+    let (metadata, extensions, tasks) = request.into_parts();
+    let frames = into_frames(tasks);
+    let mut results: Vec<Vec<SubmitResult>> = vec![Vec::new(); frames.len()];
+    let (mut requests, mut orders) = (Vec::new(), Vec::new());
+    for (sequence, frame) in frames.iter().enumerate() {
+        let (groups, order) = into_groups(frame);
+        requests.push(StreamSubmitRequest { sequence: sequence as i64, groups });
+        orders.push(order);
+    }
+    let request = Request::from_parts(metadata, extensions, tokio_stream::iter(requests));
+    let mut answers = stub.tasks.stream_submit(request).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        let frame = answer.sequence as usize;
+        results[frame] = in_place(&frames[frame], &orders[frame], answer);
+    }
+    if results.iter().any(Vec::is_empty) {
+        return Err(Status::unavailable("the broker ended the stream"));
+    }
+    Ok(Response::new(results.concat()))
 }
 
 /// Half of it up to all of it.

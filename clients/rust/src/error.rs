@@ -32,16 +32,26 @@ impl Error {
         Status::invalid_argument(format!("{field}: {why}")).into()
     }
 
-    /// Whether no broker answered: another one, or the same one later, may.
-    pub(crate) fn is_unanswered(&self) -> bool {
-        self.code == Code::Unavailable && self.reason.is_empty()
+    /// Whether the same call may be made again, at another broker or later: one that answered has lost its
+    /// database or goes away, or none answered. gRPC tells the latter as UNAVAILABLE, for some broken
+    /// connections as UNKNOWN, INTERNAL or CANCELLED, and never with a reason.
+    pub fn may_pass(&self) -> bool {
+        use Code::*;
+        let cut = [Unavailable, Unknown, Internal, Cancelled].contains(&self.code);
+        matches!(self.reason(), ErrorReason::StorageUnavailable | ErrorReason::Draining) || self.reason.is_empty() && cut
     }
 
-    /// Whether a worker that meets it must not try again: it would be refused everywhere alike.
+    /// Whether the session that a worker names is none any more.
+    pub(crate) fn is_end_of_session(&self) -> bool {
+        use ErrorReason::*;
+        matches!(self.reason(), SessionEnded | SessionTakenOver | SessionSecretInvalid)
+    }
+
+    /// Whether a worker that meets it must not try again: a broker says so, and all would refuse it alike.
     pub(crate) fn is_fatal(&self) -> bool {
         use Code::*;
         let refused = [InvalidArgument, Unauthenticated, PermissionDenied, FailedPrecondition, Unimplemented];
-        refused.contains(&self.code) && self.reason() != ErrorReason::SessionEnded
+        refused.contains(&self.code) && !self.reason.is_empty() && !self.is_end_of_session()
     }
 }
 
@@ -71,7 +81,7 @@ impl From<Status> for Error {
     }
 }
 
-/// Whether the connection broke, which tonic tells as UNKNOWN, INTERNAL or CANCELLED with a source.
+/// Whether the connection broke, which tonic tells by many codes, with a source.
 fn is_torn(status: &Status) -> bool {
     use std::error::Error;
     status.code() != Code::DeadlineExceeded && status.source().is_some()

@@ -7,7 +7,7 @@ import {
   type PlacedResult, SubmitOutcome, SubmitResult, type SubmitTasksResponse, TaskGroup, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
 import { type GetWorkflowResponse, SubmitWorkflowRequest, type SubmitWorkflowResponse, WorkflowServiceClient } from "../gen/hyrex/v1/workflow_service.js";
-import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, mayPass, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
+import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
 
 export interface CallOptions {
   signal?: AbortSignal;
@@ -53,7 +53,7 @@ type Done<A> = (error: ServiceError | null, response: A) => void;
 type Start<A> = (client: TaskServiceClient, metadata: Metadata, options: Partial<GrpcOptions>, done: Done<A>) => ClientUnaryCall;
 
 export interface ClientOptions extends Brokers {
-  /** How often a call is tried that meets UNAVAILABLE, within its time; 6 by default. */
+  /** How often a call is tried that no broker answers, within its time; 6 by default. */
   attempts?: number;
 }
 
@@ -98,7 +98,11 @@ export class Client {
 
   /** Keep many frames of tasks under way at once, each answered after its commit. */
   openStream(): SubmitStream {
-    return new SubmitStream(this.#client.streamSubmit(this.#metadata));
+    const call = this.#client.streamSubmit(this.#metadata);
+    call.on("status", (end) => {
+      if (refusal(end).mayPass) this.#current++;
+    });
+    return new SubmitStream(call);
   }
 
   async get(taskId: string, options?: CallOptions): Promise<Task> {
@@ -174,7 +178,7 @@ export class Client {
       } catch (error) {
         signal?.throwIfAborted();
         const refused = refusal(error as ServiceError);
-        if (!mayPass(refused)) throw refused;
+        if (!refused.mayPass) throw refused;
         this.#current++;
       } finally {
         signal?.removeEventListener("abort", stop);
@@ -184,14 +188,14 @@ export class Client {
     }
   }
 
-  /** One call, repeated elsewhere while brokers are UNAVAILABLE: a task id submitted twice is one task. */
+  /** One call, repeated elsewhere while that may pass: a task id submitted twice is one task. */
   async #call<A>(start: Start<A>, { signal, timeoutMs = 10_000 }: CallOptions = {}): Promise<A> {
     const deadline = Date.now() + timeoutMs;
     for (let failures = 1; ; failures++) {
       try {
         return await this.#once(start, deadline, signal);
       } catch (error) {
-        if ((error as HyrexError).code !== status.UNAVAILABLE) throw error;
+        if (signal?.aborted || !(error instanceof HyrexError) || !error.mayPass) throw error;
         this.#current++;
         const wait = backoff(failures);
         if (failures >= (this.options.attempts ?? 6) || Date.now() + wait > deadline) throw error;
@@ -214,7 +218,8 @@ export class Client {
   }
 }
 
-/** A stream of submits. Where it breaks it is unknown what was stored: submit the same tasks again. */
+/** A stream of submits. Where it breaks it is unknown what was stored. If the error mayPass, submit the same tasks
+ * again, over a new stream. */
 export class SubmitStream {
   #waiting = new Map<bigint, { resolve(results: PlacedResult[]): void; reject(error: HyrexError): void }>();
   #last = 0n;
@@ -227,7 +232,7 @@ export class SubmitStream {
     });
     call.on("error", () => {}); // told by the status
     call.on("status", (end) => {
-      this.#ended = refusal(end);
+      this.#ended = end.code === status.OK ? new HyrexError(status.UNAVAILABLE, "the broker ended the stream") : refusal(end);
       for (const { reject } of this.#waiting.values()) reject(this.#ended);
     });
   }

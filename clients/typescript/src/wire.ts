@@ -54,6 +54,14 @@ export class HyrexError extends Error {
   ) {
     super(message);
   }
+
+  /** Whether the same call may be made again, at another broker or later: one that answered has lost its database
+   * or goes away, or none answered. gRPC tells the latter as UNAVAILABLE, for some broken connections as UNKNOWN,
+   * INTERNAL or CANCELLED, and never with a reason. */
+  get mayPass(): boolean {
+    const cut = [status.UNAVAILABLE, status.UNKNOWN, status.INTERNAL, status.CANCELLED];
+    return ["STORAGE_UNAVAILABLE", "DRAINING"].includes(this.reason) || (this.reason === "" && cut.includes(this.code));
+  }
 }
 
 /** The error of a call's end, with the google.rpc.ErrorInfo it carries. */
@@ -97,12 +105,6 @@ export function newId(): string {
   id.writeUInt16BE(0x7000 | last.count, 6);
   id[8] = (id[8]! & 0x3f) | 0x80;
   return id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
-
-/** Whether an error is a cut connection or an absent broker, rather than a refusal. */
-export function mayPass({ code, reason }: HyrexError): boolean {
-  const cut = [status.UNAVAILABLE, status.CANCELLED, status.UNKNOWN, status.INTERNAL];
-  return ["STORAGE_UNAVAILABLE", "DRAINING"].includes(reason) || (reason === "" && cut.includes(code));
 }
 
 export function duration(ms: number): Duration {

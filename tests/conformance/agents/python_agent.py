@@ -30,6 +30,7 @@ from hyrex.v1 import (
 from hyrex.v1 import schedule_service_pb2 as schedules
 from hyrex.v1 import task_service_pb2 as pb
 from hyrex.v1 import workflow_service_pb2 as workflows
+from tests.conformance.agents.python_calls import CALL_WITHIN_S, answer_to, repeated
 from tests.conformance.agents.python_wire import (
     error_json,
     new_node,
@@ -45,7 +46,6 @@ from tests.conformance.task_json import task_json
 from tests.support.groups import grouped
 
 LINE_LIMIT: Final = 64 * 1024 * 1024
-CALL_WITHIN_S: Final = 10.0
 FRAME_TASKS: Final = 100
 
 
@@ -90,27 +90,32 @@ class Agent:
     async def submit(self, command: dict[str, Any]) -> dict[str, Any]:
         tasks = [new_task(task) for task in command["tasks"]]
         if command.get("stream"):
-            results = await self._stream(tasks)
+            results = await repeated(lambda: self._stream(tasks))
         else:
             request = pb.SubmitTasksRequest(tasks=tasks)
-            results = list((await self._stub.SubmitTasks(request, timeout=CALL_WITHIN_S)).results)
+            results = list((await answer_to(self._stub.SubmitTasks, request)).results)
         return {"results": [result_json(result) for result in results]}
 
     async def _stream(self, tasks: list[task_pb2.NewTask]) -> list[pb.SubmitResult]:
         frames = [tasks[at : at + FRAME_TASKS] for at in range(0, len(tasks), FRAME_TASKS)]
         call = keep_status(self._stub.StreamSubmit(timeout=CALL_WITHIN_S))
-        for sequence, frame in enumerate(frames):
-            await call.write(pb.StreamSubmitRequest(sequence=sequence, groups=grouped(frame)))
-        await call.done_writing()
+        with contextlib.suppress(asyncio.InvalidStateError):  # it has ended: what it said is read below
+            for sequence, frame in enumerate(frames):
+                await call.write(pb.StreamSubmitRequest(sequence=sequence, groups=grouped(frame)))
+            await call.done_writing()
         results = [pb.SubmitResult(task_id=task.task_id, outcome=pb.SUBMIT_OUTCOME_STORED) for task in tasks]
+        answered = 0
         async for answer in call:
+            answered += 1
             for placed in answer.results:
                 results[answer.sequence * FRAME_TASKS + placed.place] = placed.result
+        if answered < len(frames):  # a broker that goes ends the stream with OK
+            raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
         return results
 
     async def get(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.GetTaskRequest(task_id=command["task_id"])
-        return {"task": task_json((await self._stub.GetTask(request, timeout=CALL_WITHIN_S)).task)}
+        return {"task": task_json((await answer_to(self._stub.GetTask, request)).task)}
 
     async def list(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.ListTasksRequest(
@@ -120,7 +125,7 @@ class Agent:
             page_size=command.get("page_size", 0),
             page_token=command.get("page_token", ""),
         )
-        page = await self._stub.ListTasks(request, timeout=CALL_WITHIN_S)
+        page = await answer_to(self._stub.ListTasks, request)
         return {"tasks": [task_json(task) for task in page.tasks], "next_page_token": page.next_page_token}
 
     async def wait(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -134,17 +139,17 @@ class Agent:
 
     async def cancel(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.CancelTasksRequest(task_ids=command["task_ids"], reason=command.get("reason", ""))
-        results = (await self._stub.CancelTasks(request, timeout=CALL_WITHIN_S)).results
+        results = (await answer_to(self._stub.CancelTasks, request)).results
         return {"results": [outcome_json(pb.CancelOutcome, "CANCEL_OUTCOME_", one) for one in results]}
 
     async def retry(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.RetryTasksRequest(task_ids=command["task_ids"])
-        results = (await self._stub.RetryTasks(request, timeout=CALL_WITHIN_S)).results
+        results = (await answer_to(self._stub.RetryTasks, request)).results
         return {"results": [outcome_json(pb.RetryOutcome, "RETRY_OUTCOME_", one) for one in results]}
 
     async def dismiss(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.DismissTasksRequest(task_ids=command["task_ids"])
-        results = (await self._stub.DismissTasks(request, timeout=CALL_WITHIN_S)).results
+        results = (await answer_to(self._stub.DismissTasks, request)).results
         return {"results": [outcome_json(pb.DismissOutcome, "DISMISS_OUTCOME_", one) for one in results]}
 
     async def replay(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +157,7 @@ class Agent:
         request = pb.ReplayTaskRequest(task_id=command["task_id"], new_task_id=new_id)
         if "payload" in command:
             request.payload = json.dumps(command["payload"], ensure_ascii=False).encode()
-        return {"result": result_json((await self._stub.ReplayTask(request, timeout=CALL_WITHIN_S)).result)}
+        return {"result": result_json((await answer_to(self._stub.ReplayTask, request)).result)}
 
     async def complete(self, command: dict[str, Any]) -> dict[str, Any]:
         request = pb.CompleteTasksRequest(task_ids=command["task_ids"], reason=command.get("reason", ""))
@@ -160,7 +165,7 @@ class Agent:
             request.error.CopyFrom(task_pb2.RunError(**command["error"]))
         else:
             request.result.result = json.dumps(command["result"], ensure_ascii=False).encode()
-        results = (await self._stub.CompleteTasks(request, timeout=CALL_WITHIN_S)).results
+        results = (await answer_to(self._stub.CompleteTasks, request)).results
         return {"results": [outcome_json(pb.CompleteOutcome, "COMPLETE_OUTCOME_", one) for one in results]}
 
     async def submit_workflow(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -169,13 +174,11 @@ class Agent:
             nodes=[new_node(node) for node in command["nodes"]],
             fail_fast=command.get("fail_fast", False),
         )
-        return {
-            "result": result_json((await self._workflows.SubmitWorkflow(request, timeout=CALL_WITHIN_S)).root)
-        }
+        return {"result": result_json((await answer_to(self._workflows.SubmitWorkflow, request)).root)}
 
     async def get_workflow(self, command: dict[str, Any]) -> dict[str, Any]:
         request = workflows.GetWorkflowRequest(task_id=command["task_id"])
-        answer = await self._workflows.GetWorkflow(request, timeout=CALL_WITHIN_S)
+        answer = await answer_to(self._workflows.GetWorkflow, request)
         nodes = [node_json(node) for node in answer.nodes]
         return {"root": task_json(answer.root), "nodes": nodes, "fail_fast": answer.fail_fast}
 
@@ -186,12 +189,12 @@ class Agent:
             name=command["name"], cron=command["cron"], timezone=command.get("timezone", ""), task=task
         )
         request = schedules.PutScheduleRequest(definition=definition)
-        answer = await self._schedules.PutSchedule(request, timeout=CALL_WITHIN_S)
+        answer = await answer_to(self._schedules.PutSchedule, request)
         return {"changed": answer.changed, "schedule": schedule_json(answer.schedule)}
 
     async def schedule_get(self, command: dict[str, Any]) -> dict[str, Any]:
         request = schedules.GetScheduleRequest(name=command["name"])
-        answer = await self._schedules.GetSchedule(request, timeout=CALL_WITHIN_S)
+        answer = await answer_to(self._schedules.GetSchedule, request)
         slots = [
             {
                 "task_id": slot.task_id,
@@ -203,16 +206,16 @@ class Agent:
 
     async def schedule_pause(self, command: dict[str, Any]) -> dict[str, Any]:
         request = schedules.PauseScheduleRequest(name=command["name"], resume=command.get("resume", False))
-        answer = await self._schedules.PauseSchedule(request, timeout=CALL_WITHIN_S)
+        answer = await answer_to(self._schedules.PauseSchedule, request)
         return {"schedule": schedule_json(answer.schedule)}
 
     async def schedule_trigger(self, command: dict[str, Any]) -> dict[str, Any]:
         request = schedules.TriggerScheduleRequest(name=command["name"])
-        return {"task_id": (await self._schedules.TriggerSchedule(request, timeout=CALL_WITHIN_S)).task_id}
+        return {"task_id": (await answer_to(self._schedules.TriggerSchedule, request)).task_id}
 
     async def schedule_delete(self, command: dict[str, Any]) -> dict[str, Any]:
         request = schedules.DeleteScheduleRequest(name=command["name"])
-        await self._schedules.DeleteSchedule(request, timeout=CALL_WITHIN_S)
+        await answer_to(self._schedules.DeleteSchedule, request)
         return {}
 
     async def worker_start(self, command: dict[str, Any]) -> dict[str, Any]:

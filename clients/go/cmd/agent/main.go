@@ -132,7 +132,7 @@ func (a *agent) submit(ctx context.Context, told command, line []byte) (any, err
 	if !told.Stream {
 		results, err = a.client.SubmitBatch(ctx, tasks)
 	} else {
-		results, err = a.stream(ctx, tasks)
+		results, err = a.streamed(ctx, tasks)
 	}
 	said := make([]object, len(results))
 	for place, result := range results {
@@ -166,6 +166,16 @@ func (a *agent) replay(ctx context.Context, told command, line []byte) (any, err
 		return nil, err
 	}
 	return object{"result": submittedObject(result)}, nil
+}
+
+// streamed sends tasks over a stream, and all of them over another where it breaks.
+func (a *agent) streamed(ctx context.Context, tasks []*hyrexv1.NewTask) ([]*hyrexv1.SubmitResult, error) {
+	for left := 5; ; left-- {
+		results, err := a.stream(ctx, tasks)
+		if said := (*hyrex.Error)(nil); left == 0 || !errors.As(err, &said) || !said.MayPass() {
+			return results, err
+		}
+	}
 }
 
 func (a *agent) stream(ctx context.Context, tasks []*hyrexv1.NewTask) (all []*hyrexv1.SubmitResult, err error) {

@@ -177,7 +177,7 @@ impl Session {
         if error.is_fatal() {
             return Err(error);
         }
-        if matches!(error.reason(), ErrorReason::SessionEnded | ErrorReason::SessionTakenOver) {
+        if error.is_end_of_session() {
             self.forget();
         }
         self.reconnect();

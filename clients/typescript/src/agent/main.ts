@@ -12,7 +12,7 @@ const crew = new Crew(brokers);
 
 const operations: Record<string, (told: any) => Promise<object>> = {
   async submit({ tasks, stream }) {
-    const results = await (stream ? submitStream : submitBatch)(tasks.map(taskFrom));
+    const results = await (stream ? submitStreamed : submitBatch)(tasks.map(taskFrom));
     return { results: results.map(submitted) };
   },
   async get({ task_id }) {
@@ -85,6 +85,16 @@ function submitted(result: SubmitResult) {
 }
 
 const submitBatch = (tasks: Parameters<Client["submitBatch"]>[0]) => client.submitBatch(tasks);
+
+/** Sends tasks over a stream, and all of them over another where it breaks. */
+async function submitStreamed(tasks: Parameters<Client["submitBatch"]>[0], left = 5): ReturnType<typeof submitStream> {
+  try {
+    return await submitStream(tasks);
+  } catch (error) {
+    if (left === 0 || !(error instanceof HyrexError) || !error.mayPass) throw error;
+    return submitStreamed(tasks, left - 1);
+  }
+}
 
 async function submitStream(tasks: Parameters<Client["submitBatch"]>[0]) {
   const stream = client.openStream();

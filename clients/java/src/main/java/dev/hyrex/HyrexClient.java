@@ -26,6 +26,7 @@ import dev.hyrex.v1.TaskServiceGrpc;
 import dev.hyrex.v1.WatchTasksRequest;
 import dev.hyrex.v1.WorkflowServiceGrpc;
 import dev.hyrex.v1.WorkflowServiceGrpc.WorkflowServiceBlockingStub;
+import io.grpc.Context;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
@@ -98,10 +99,13 @@ public final class HyrexClient implements AutoCloseable {
 
   /** Stores any number of tasks over one stream, in frames that do not wait for each other. */
   public List<SubmitResult> submitStream(List<NewTask> tasks) {
+    return repeat(stub -> streamed(tasks, stub));
+  }
+
+  private static List<SubmitResult> streamed(List<NewTask> tasks, TaskServiceBlockingStub stub) {
     List<SubmitFrame> frames = SubmitFrame.of(tasks);
     var ended = new CompletableFuture<Void>();
-    var requests = brokers.withToken(TaskServiceGrpc.newStub(channel()))
-        .withDeadlineAfter(DEADLINE_NS, TimeUnit.NANOSECONDS)
+    var requests = TaskServiceGrpc.newStub(stub.getChannel()).withDeadline(stub.getCallOptions().getDeadline())
         .streamSubmit(new StreamObserver<StreamSubmitResponse>() {
           @Override
           public void onNext(StreamSubmitResponse answer) {
@@ -121,6 +125,9 @@ public final class HyrexClient implements AutoCloseable {
     frames.forEach(frame -> requests.onNext(frame.request()));
     requests.onCompleted();
     join(ended);
+    if (frames.stream().anyMatch(frame -> frame.results().isEmpty())) {
+      throw Status.UNAVAILABLE.withDescription("the broker ended the stream").asRuntimeException();
+    }
     return frames.stream().flatMap(frame -> frame.results().stream()).toList();
   }
 
@@ -201,8 +208,7 @@ public final class HyrexClient implements AutoCloseable {
         if (failure.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED) {
           return;
         }
-        HyrexException error = HyrexException.of(failure);
-        rotateOrThrow(error, error.code() == Status.Code.UNAVAILABLE);
+        rotateOrThrow(HyrexException.of(failure), true);
       }
       left = deadline - System.nanoTime();
       sleep(Math.min(Brokers.jittered(200), Math.max(left / 1_000_000, 0)));
@@ -215,17 +221,17 @@ public final class HyrexClient implements AutoCloseable {
     for (long pause = 50;; pause = Math.min(pause * 2, 1000)) {
       try {
         return call.apply(stub(deadline - System.nanoTime()));
-      } catch (StatusRuntimeException failure) {
-        HyrexException error = HyrexException.of(failure);
-        rotateOrThrow(error, error.isUnanswered() && System.nanoTime() + pause * 1_000_000 < deadline);
+      } catch (StatusRuntimeException | HyrexException failure) {
+        rotateOrThrow(HyrexException.of(failure), System.nanoTime() + pause * 1_000_000 < deadline);
       }
       sleep(Brokers.jittered(pause));
     }
   }
 
-  /** Turns to the next broker, where another attempt makes sense. */
-  private void rotateOrThrow(HyrexException error, boolean again) {
-    if (!again) {
+  /** Turns to the next broker, where the failure may pass and it was not the caller who ended the call. */
+  private void rotateOrThrow(HyrexException error, boolean inTime) {
+    boolean stopped = Thread.currentThread().isInterrupted() || Context.current().isCancelled() || channel().isShutdown();
+    if (!inTime || stopped || !error.mayPass()) {
       throw error;
     }
     current.incrementAndGet();

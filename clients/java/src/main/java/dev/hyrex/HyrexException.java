@@ -77,16 +77,38 @@ public final class HyrexException extends RuntimeException {
     return metadata;
   }
 
-  /** Whether no broker answered: another one, or the same one later, may. */
-  boolean isUnanswered() {
-    return code == Status.Code.UNAVAILABLE && reason.isEmpty();
+  /**
+   * Whether the same call may be made again, at another broker or later: one that answered has lost its database or
+   * goes away, or none answered. gRPC tells the latter as UNAVAILABLE, for some broken connections as UNKNOWN,
+   * INTERNAL or CANCELLED, and never with a reason.
+   */
+  public boolean mayPass() {
+    return switch (code) {
+      case UNAVAILABLE, UNKNOWN, INTERNAL, CANCELLED -> reason.isEmpty() || isOfBroker();
+      default -> isOfBroker();
+    };
   }
 
-  /** Whether a worker that meets it must not try again: it would be refused everywhere alike. */
+  private boolean isOfBroker() {
+    return switch (reason()) {
+      case ERROR_REASON_STORAGE_UNAVAILABLE, ERROR_REASON_DRAINING -> true;
+      default -> false;
+    };
+  }
+
+  /** Whether the session that a worker names is none any more. */
+  boolean isEndOfSession() {
+    return switch (reason()) {
+      case ERROR_REASON_SESSION_ENDED, ERROR_REASON_SESSION_TAKEN_OVER, ERROR_REASON_SESSION_SECRET_INVALID -> true;
+      default -> false;
+    };
+  }
+
+  /** Whether a worker that meets it must not try again: a broker says so, and all would refuse it alike. */
   boolean isFatal() {
     return switch (code) {
-      case INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED -> true;
-      case FAILED_PRECONDITION -> reason() != ErrorReason.ERROR_REASON_SESSION_ENDED;
+      case INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, FAILED_PRECONDITION ->
+          !reason.isEmpty() && !isEndOfSession();
       default -> false;
     };
   }

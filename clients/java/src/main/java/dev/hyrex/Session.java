@@ -5,7 +5,6 @@ import com.google.protobuf.util.Durations;
 import dev.hyrex.Runs.Lease;
 import dev.hyrex.v1.BrokerDrain;
 import dev.hyrex.v1.Cancelled;
-import dev.hyrex.v1.ErrorReason;
 import dev.hyrex.v1.Goodbye;
 import dev.hyrex.v1.Heartbeat;
 import dev.hyrex.v1.HeartbeatAck;
@@ -212,8 +211,7 @@ final class Session {
       leave();
       return;
     }
-    ErrorReason reason = error.reason();
-    if (reason == ErrorReason.ERROR_REASON_SESSION_ENDED || reason == ErrorReason.ERROR_REASON_SESSION_TAKEN_OVER) {
+    if (error.isEndOfSession()) {
       forget();
     }
     reconnect();
