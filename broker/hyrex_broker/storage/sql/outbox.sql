@@ -56,13 +56,9 @@ order by f.is_late desc, f.xid, f.id
 select outbox.xid::text as xid from outbox where held is null and outbox.xid < ($1::text)::xid8
 order by outbox.xid limit 1
 
--- name: relay
--- Makes tasks of rows without idempotency keys and removes those, in one statement: so each becomes a task once or not at
--- all, whenever a broker is killed, and no ready row is older than a statement may take (rule 25). What another broker has
--- locked or taken is left out. Locks rows in id order. Returns the tasks, and whether they wait for their time.
--- $1 ids in order, $2 their lanes, $3 the hashes of their concurrency keys or null. What has one and may run is blocked until it
--- is followed.
-with taken as materialized (
+-- part: taken
+-- The rows, locked and removed, with what their options and their definitions say. $1 to $3 as in `relay`.
+taken as materialized (
   delete from outbox using (
     select w.lane, w.key_hash, o.place
     from unnest($1::uuid[], $2::integer[], $3::bigint[]) as w (id, lane, key_hash)
@@ -81,7 +77,35 @@ with taken as materialized (
   left join lateral (
     select priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = t.task limit 1
   ) d on true
-), stored as (
+),
+
+-- part: moved_on
+-- What was stored (`placed`) is ready, or waits; the end of a statement.
+queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and key_hash is null order by id
+), keyed as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, coalesce(on_full = 'refuse', false), 0, 0, 0, 0, false
+  from placed where due <= now() and key_hash is not null order by id
+), waiting as (
+  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
+), expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from placed where expires_at is not null order by id
+)
+select id, lane, rank, due > now() as waits, due <= now() and key_hash is not null as blocked from placed
+
+-- name: relay
+-- Makes tasks of rows without idempotency keys and removes those, in one statement: so each becomes a task once or not at
+-- all, whenever a broker is killed, and no ready row is older than a statement may take (rule 25). What another broker has
+-- locked or taken is left out. Locks rows in id order. Returns the tasks, and whether they wait for their time.
+-- $1 ids in order, $2 their lanes, $3 the hashes of their concurrency keys or null. What has one and may run is blocked until it
+-- is followed.
+with
+-- use: taken
+stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     submitted_at, content_type, codec, headers, labels, trace_context, expires_at,
                     concurrency_key, key_hash, max_per_key, fair_key)
@@ -98,47 +122,17 @@ with taken as materialized (
   select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at, i.key_hash, i.options->>'on_full' as on_full
   from item i
   where i.id = any (array(select id from stored))
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and key_hash is null order by id
-), keyed as (
-  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, coalesce(on_full = 'refuse', false), 0, 0, 0, 0, false
-  from placed where due <= now() and key_hash is not null order by id
-), waiting as (
-  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
-), expiring as (
-  insert into expiry (look_at, task_id, expires_at)
-  select expires_at, id, expires_at from placed where expires_at is not null order by id
-)
-select id, lane, rank, due > now() as waits, due <= now() and key_hash is not null as blocked from placed
+),
+-- use: moved_on
 
 -- name: relay_keyed
 -- The same for rows with idempotency keys: it may wait for whoever claims the same key, so others have their own
 -- statement. A task whose key belongs to another one ends as cancelled, since its id was given out. A key whose task is
 -- gone with its day is free. Keys are locked in (name, key) order, as in `submit_waiting`. $1 ids in order, $2 their lanes, $3
 -- the hashes of their concurrency keys or null, as in `relay`.
-with taken as materialized (
-  delete from outbox using (
-    select w.lane, w.key_hash, o.place
-    from unnest($1::uuid[], $2::integer[], $3::bigint[]) as w (id, lane, key_hash)
-    cross join lateral (select ctid as place from outbox where outbox.id = w.id for update skip locked) o
-  ) locked
-  where outbox.ctid = locked.place
-  returning outbox.*, locked.lane, locked.key_hash
-), item as materialized (
-  select t.*, t.options->>'idempotency_key' as key,
-         coalesce(10 - (t.options->'priority')::numeric::smallint, 10 - d.priority, 5)::smallint as rank,
-         coalesce((t.options->'max_retries')::numeric::integer, d.max_retries, 0) as retries,
-         coalesce(ceil((t.options->'timeout_seconds')::numeric * 1000)::bigint, d.timeout_ms) as timeout_ms,
-         greatest(t.run_at, t.enqueued_at)
-           + (t.options->>'expires_in_seconds')::double precision * interval '1 second' as expires_at
-  from taken t
-  left join lateral (
-    select priority, max_retries, timeout_ms from task_definition where namespace = 0 and name = t.task limit 1
-  ) d on true
-), freed as (
+with
+-- use: taken
+freed as (
   delete from idempotency where ctid = any (array(
     select k.place
     from (select task, key from item order by 1, 2) i
@@ -186,21 +180,8 @@ with taken as materialized (
   select i.id, i.lane, i.rank, coalesce(i.run_at, now()) as due, i.expires_at, i.key_hash, i.options->>'on_full' as on_full
   from item i
   where i.id = any (array(select id from stored)) and i.id = any (array(select task_id from claimed))
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from placed where due <= now() and key_hash is null order by id
-), keyed as (
-  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, coalesce(on_full = 'refuse', false), 0, 0, 0, 0, false
-  from placed where due <= now() and key_hash is not null order by id
-), waiting as (
-  insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, due, 0, 0, 0, 0, false from placed where due > now() order by id
-), expiring as (
-  insert into expiry (look_at, task_id, expires_at)
-  select expires_at, id, expires_at from placed where expires_at is not null order by id
-)
-select id, lane, rank, due > now() as waits, due <= now() and key_hash is not null as blocked from placed
+),
+-- use: moved_on
 
 -- name: keep_days
 -- Until the end of this transaction nobody removes or compacts days: a row of long ago becomes a task of its own day, which

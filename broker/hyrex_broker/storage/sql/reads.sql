@@ -208,12 +208,9 @@ select id, null::bigint as looked_at from fitting
 union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
--- name: scan_ready
--- Candidates among queued tasks.
-with looked as materialized (
-  select task_id as id, lane from ready where task_id < $1::uuid and task_id >= $2::uuid
-  order by task_id desc limit $4::integer
-), fitting as (
+-- part: fitting_live
+-- Those of a portion of what lives (`looked`) that fit, and how far it reaches; the end of a statement.
+fitting as (
   select id from looked
   where ($3::integer[] is null or lane = any ($3))
     and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
@@ -223,54 +220,38 @@ with looked as materialized (
 select id, null::bigint as looked_at from fitting
 union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
+
+-- name: scan_ready
+-- Candidates among queued tasks.
+with looked as materialized (
+  select task_id as id, lane from ready where task_id < $1::uuid and task_id >= $2::uuid
+  order by task_id desc limit $4::integer
+),
+-- use: fitting_live
 
 -- name: scan_delayed
 -- Candidates among scheduled and retrying tasks.
 with looked as materialized (
   select task_id as id, lane from delayed where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3))
-    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
-                                      and t.labels @> $6))
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_live
 
 -- name: scan_blocked
 -- Candidates among blocked tasks.
 with looked as materialized (
   select task_id as id, lane from blocked where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3))
-    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
-                                      and t.labels @> $6))
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_live
 
 -- name: scan_lease
 -- Candidates among running tasks.
 with looked as materialized (
   select task_id as id, lane from lease where task_id < $1::uuid and task_id >= $2::uuid
   order by task_id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3))
-    and ($6::jsonb is null or exists (select from task t where t.id = looked.id and t.id < $1::uuid and t.id >= $2::uuid
-                                      and t.labels @> $6))
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_live
 
 -- name: scan_completed
 -- Candidates among tasks with a completed run.

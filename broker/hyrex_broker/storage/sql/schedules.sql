@@ -20,6 +20,20 @@ select extract(epoch from (
 -- The first schedule that is due below a low-water mark, where there is one: put there by hand, or late. $1 mark.
 select due_at from schedule where not paused and due_at < $1::timestamptz order by due_at limit 1
 
+-- part: moved_on
+-- What was stored is ready, or blocked until it is followed, for its key.
+expiring as (
+  insert into expiry (look_at, task_id, expires_at)
+  select expires_at, id, expires_at from stored where expires_at is not null order by id
+), queued as (
+  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
+  select id, lane, rank, now(), 0, 0, 0, 0, false from stored where key_hash is null
+), waiting as (
+  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
+  select s.id, s.lane, s.rank, coalesce((i.options->>'refuses_to_wait')::boolean, false), 0, 0, 0, 0, false
+  from stored s join item i on i.task_id = s.id where s.key_hash is not null order by s.id
+)
+
 -- name: fire
 -- Stores the tasks of slots and moves their schedules on, in one statement: so a slot is stored once or not at all,
 -- whenever a broker is killed, and no ready row is older than a statement may take (rule 25). Nothing of a schedule that
@@ -61,17 +75,9 @@ with taken as materialized (
          case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
   from item i where (select lanes_usable($9::integer[])) and i.task_id = any (array(select task_id from fired)) order by i.task_id
   returning id, lane, rank, expires_at, key_hash
-), expiring as (
-  insert into expiry (look_at, task_id, expires_at)
-  select expires_at, id, expires_at from stored where expires_at is not null order by id
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from stored where key_hash is null
-), waiting as (
-  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
-  select s.id, s.lane, s.rank, coalesce((i.options->>'refuses_to_wait')::boolean, false), 0, 0, 0, 0, false
-  from stored s join item i on i.task_id = s.id where s.key_hash is not null order by s.id
-), moved as (
+),
+-- use: moved_on
+, moved as (
   update schedule s
   set next_at = t.new_next_at, due_at = greatest(t.new_due_at, now()),
       last_slot = coalesce((select max(slot) from fired where schedule = t.name), s.last_slot),
@@ -115,17 +121,8 @@ with taken as materialized (
          case when i.key_hash is not null then coalesce((i.options->>'max_per_key')::integer, 1) end, i.options->>'fair_key'
   from item i where (select lanes_usable(array[$4::integer])) and i.task_id = any (array(select task_id from fired)) order by i.task_id
   returning id, lane, rank, expires_at, key_hash
-), expiring as (
-  insert into expiry (look_at, task_id, expires_at)
-  select expires_at, id, expires_at from stored where expires_at is not null order by id
-), queued as (
-  insert into ready (task_id, lane, rank, arrival, run_number, attempt_number, redeliveries, releases, alone)
-  select id, lane, rank, now(), 0, 0, 0, 0, false from stored where key_hash is null
-), waiting as (
-  insert into blocked (task_id, lane, rank, drops, run_number, attempt_number, redeliveries, releases, alone)
-  select s.id, s.lane, s.rank, coalesce((i.options->>'refuses_to_wait')::boolean, false), 0, 0, 0, 0, false
-  from stored s join item i on i.task_id = s.id where s.key_hash is not null order by s.id
-)
+),
+-- use: moved_on
 select f.schedule, f.slot, s.id as task_id, s.lane, s.rank, s.key_hash is not null as blocked
 from fired f join stored s on s.id = f.task_id
 

@@ -1,11 +1,5 @@
--- name: submit
--- Stores a batch of tasks that may all run at once. If an id was stored before, the whole fails (23505), and
--- `submit_again` stores the others. `on conflict` here would cost each batch a fifth more.
--- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
--- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context, $16 fair_key: arrays in
--- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is null;
--- a lane, rank or max_retries that all share is sent once. $17 the lanes, each once: none may be closed (`lanes_usable`).
-with stored as (
+-- part: plain_tasks
+-- Stores tasks that may all run at once. $1 to $16 as in `submit`.
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context, fair_key)
   select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
@@ -16,6 +10,16 @@ with stored as (
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key)
+
+-- name: submit
+-- Stores a batch of tasks that may all run at once. If an id was stored before, the whole fails (23505), and
+-- `submit_again` stores the others. `on conflict` here would cost each batch a fifth more.
+-- $1 id, $2 lane, $3 rank, $4 max_retries, $5 timeout_ms, $6 retry_delay_ms, $7 digest, $8 payload,
+-- $9 parent_id, $10 root_id, $11 content_type, $12 codec, $13 headers, $14 labels, $15 trace_context, $16 fair_key: arrays in
+-- id order (unique keys are locked in that order); $1, $7, $13 and $14 as text. A column that no task has is null;
+-- a lane, rank or max_retries that all share is sent once. $17 the lanes, each once: none may be closed (`lanes_usable`).
+with stored as (
+  -- use: plain_tasks
   where (select case when count(*) = cardinality($17::integer[]) then true else lanes_closed() end
          from lane where lane.id = any ($17::integer[]) and usable_until > now())
   returning id, lane, rank
@@ -27,16 +31,7 @@ select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 -- `submit` where some of the batch may be stored already; returns the ids of those stored now.
 -- $1..$17 as in `submit`.
 with stored as (
-  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context, fair_key)
-  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
-         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context, fair_key
-  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
-    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, fair_key)
+  -- use: plain_tasks
   where (select case when count(*) = cardinality($17::integer[]) then true else lanes_closed() end
          from lane where lane.id = any ($17::integer[]) and usable_until > now())
   on conflict (id) do nothing
@@ -46,6 +41,22 @@ with stored as (
   select id, lane, rank, now(), 0, 0, 0, 0, false from stored
 )
 select array_agg(replace(id::text, '-', '')) from stored
+
+-- part: freed
+-- Frees the keys of `item` whose tasks are gone. Key and task are stored together, so one snapshot never shows a key before
+-- its task.
+freed as (
+  delete from idempotency where ctid = any (array(
+    select k.place
+    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
+    cross join lateral (
+      select ctid as place from idempotency
+      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
+        and (select true from task where task.id = idempotency.task_id limit 1) is null
+      for update
+    ) k))
+  returning task_id
+),
 
 -- name: submit_waiting
 -- The same for tasks with delays, run times or idempotency keys: it may wait for whoever claims the same key,
@@ -70,19 +81,9 @@ with item as materialized (
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
           kind)
-), freed as (
-  -- Key and task are stored together, so one snapshot never shows a key before its task.
-  delete from idempotency where ctid = any (array(
-    select k.place
-    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
-    cross join lateral (
-      select ctid as place from idempotency
-      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
-        and (select true from task where task.id = idempotency.task_id limit 1) is null
-      for update
-    ) k))
-  returning task_id
-), claimed as (
+),
+-- use: freed
+claimed as (
   insert into idempotency (namespace, name, key, task_id)
   select 0, name, idempotency_key, id from item
   where idempotency_key is not null and (select true from task where task.id = item.id limit 1) is null
@@ -143,19 +144,9 @@ with item as materialized (
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
           concurrency_key, key_hash, max_per_key, refuses)
-), freed as (
-  -- As in `submit_waiting`.
-  delete from idempotency where ctid = any (array(
-    select k.place
-    from (select name, idempotency_key as key from item where idempotency_key is not null order by 1, 2) i
-    cross join lateral (
-      select ctid as place from idempotency
-      where namespace = 0 and idempotency.name = i.name and idempotency.key = i.key
-        and (select true from task where task.id = idempotency.task_id limit 1) is null
-      for update
-    ) k))
-  returning task_id
-), fresh as materialized (
+),
+-- use: freed
+fresh as materialized (
   select * from item where (select true from task where task.id = item.id limit 1) is null
 ), claimed as (
   insert into idempotency (namespace, name, key, task_id)
@@ -225,18 +216,10 @@ left join lateral (select place, run_number from live where live.task_id = h.id 
 left join lateral (select outcome from task_run where task_id = h.id order by run_number desc limit 1) r on true
 order by i.place
 
--- name: submit_handing_off
--- `submit` and the assign of the same tasks in one: those with a token become leases of sessions with free
--- capacity, the others are ready. Only where the sessions are still this broker's and the lane has no
--- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
--- Returns the lanes of which no task was leased for that, and the database's time.
--- $1..$16 as in `submit`. $17 session ids in order, $18 their generations, $19 their sequences, $20 this broker's id.
--- $21 the lanes of the tokens, $22 the low-water marks of their ten ranks, lane after lane;
--- a single one is that of all.
--- $23 the token of each task (null: it has none), an array as text; $24 its session, by its place in $17, an array
--- as text; a single one is that of every task. $25 whether some task has no token, $26 slack of a deadline in ms.
--- $27 the lanes, each once: none may be closed.
-with mine as materialized (
+-- part: unleased
+-- The sessions that are this broker's still, and the lanes of which no task may be leased now (rule 18). $17 to $22 as in
+-- `submit_handing_off`.
+mine as materialized (
   select w.id
   from unnest($17::bigint[], $18::bigint[]) as s (id, generation)
   cross join lateral (
@@ -259,17 +242,23 @@ with mine as materialized (
                                     ($22::timestamptz[])[1])
         limit 1
       ) waiting)
-), stored as (
-  insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-                    content_type, codec, headers, labels, trace_context, fair_key)
-  select id, coalesce(lane, ($2::integer[])[1]), coalesce(rank, ($3::smallint[])[1]),
-         coalesce(max_retries, ($4::integer[])[1]), timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-         content_type, codec, headers, labels, trace_context, fair_key
-  from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
-              ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
-              $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[])
-    as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
-          content_type, codec, headers, labels, trace_context, fair_key)
+),
+
+-- name: submit_handing_off
+-- `submit` and the assign of the same tasks in one: those with a token become leases of sessions with free
+-- capacity, the others are ready. Only where the sessions are still this broker's and the lane has no
+-- limit and no ready row (rule 18); else all of the lane is ready. Fails as `submit` does (23505).
+-- Returns the lanes of which no task was leased for that, and the database's time.
+-- $1..$16 as in `submit`. $17 session ids in order, $18 their generations, $19 their sequences, $20 this broker's id.
+-- $21 the lanes of the tokens, $22 the low-water marks of their ten ranks, lane after lane;
+-- a single one is that of all.
+-- $23 the token of each task (null: it has none), an array as text; $24 its session, by its place in $17, an array
+-- as text; a single one is that of every task. $25 whether some task has no token, $26 slack of a deadline in ms.
+-- $27 the lanes, each once: none may be closed.
+with
+-- use: unleased
+stored as (
+  -- use: plain_tasks
   where (select case when count(*) = cardinality($27::integer[]) then true else lanes_closed() end
          from lane where lane.id = any ($27::integer[]) and usable_until > now())
 ), leased as (
@@ -307,30 +296,9 @@ select array(select lane from unleased) as unleased, now() as stored_at
 -- 2 blocked, 3 refused (not stored), with who holds the keys of those. Fails as `submit` does (23505).
 -- $1..$26 as in `submit_handing_off`; $27 concurrency_key, $28 key_hash (an array as text), $29 max_per_key (of one
 -- entry if all share it), $30 whether it refuses to wait (null: none does).
-with mine as materialized (
-  select w.id
-  from unnest($17::bigint[], $18::bigint[]) as s (id, generation)
-  cross join lateral (
-    select id from worker_session
-    where worker_session.id = s.id and owner = $20 and worker_session.generation = s.generation
-      and ended_at is null
-    for key share
-  ) w
-), unleased as materialized (
-  select q.lane
-  from unnest($21::integer[]) with ordinality as q (lane, place)
-  where (select count(*) from mine) < cardinality($17::bigint[])
-    or coalesce((select l.limited from lane l where l.id = q.lane), true)
-    or exists (
-      select from generate_series(0, 9) as each (rank)
-      cross join lateral (
-        select from ready r
-        where r.lane = q.lane and r.rank = each.rank
-          and r.arrival >= coalesce(($22::timestamptz[])[(q.place::integer - 1) * 10 + each.rank + 1],
-                                    ($22::timestamptz[])[1])
-        limit 1
-      ) waiting)
-), decided as materialized (
+with
+-- use: unleased
+decided as materialized (
   select admissions, holders
   from admit(($1::text)::uuid[], $2::integer[], $3::smallint[], ($28::text)::bigint[], $29::integer[], $30::boolean[], false)
 ), stored as (
@@ -448,7 +416,7 @@ with item as materialized (
           id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key)
 ), freed as (
-  -- As in `submit_waiting`.
+  -- As in the part `freed`.
   delete from idempotency where ctid = any (array(
     select ctid from idempotency
     where $13::text is not null and namespace = 0 and name = $12::text and key = $13
