@@ -11,8 +11,8 @@ from typing import Final
 
 from tests.integration.engine import calls
 
-MOST_CALLS: Final = 375
-"""There are 371 in Python 3.11; later versions count fewer. Some 18 of them tell the batches who has little
+MOST_CALLS: Final = 370
+"""There are 368 in Python 3.11; later versions count fewer. Some 18 of them tell the batches who has little
 under way: without them, single tasks wait behind bulk. There were 410 before absent columns were sent as
 null, a batch of one block became its columns as they are, and contexts were no generators."""
 

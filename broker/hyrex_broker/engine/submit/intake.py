@@ -8,20 +8,8 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
-from hyrex_broker.domain.blocks import (
-    TaskBatch,
-    TaskBlock,
-    batch_of,
-    beside,
-    first_ones,
-    halves,
-    pairs_of,
-)
-from hyrex_broker.domain.errors import (
-    InvalidField,
-    StorageUnavailable,
-    TooManyQueues,
-)
+from hyrex_broker.domain.blocks import TaskBatch, TaskBlock, batch_of, beside, first_ones, halves, pairs_of
+from hyrex_broker.domain.errors import InvalidField, StorageUnavailable, TooManyQueues
 from hyrex_broker.domain.ids import HexId, task_id
 from hyrex_broker.domain.model import LaneId
 from hyrex_broker.engine.batching import Batcher, Cutting, StatementSlot, answered
@@ -134,7 +122,10 @@ class Intake:
         lanes = await self._lanes([part.block for part in wholes])
         answers: list[Others] = [{} for _ in blocks]
         kinds: dict[Batches, list[BlockPart]] = {
-            batches: [] for batches in (self._now, self._waiting, self._debounced, self._keyed)
+            self._now: [],
+            self._waiting: [],
+            self._debounced: [],
+            self._keyed: [],
         }
         for whole in wholes:
             lane = lanes[lane_of(whole.block)]
@@ -167,11 +158,12 @@ class Intake:
     async def _lanes(self, blocks: Sequence[TaskBlock]) -> dict[LaneKey, LaneId | None]:
         """The blocks' lanes; None for those that would be more than may be made now."""
         find = self._directory.find
-        wanted = {lane_of(block) for block in blocks}
-        unknown = {each for each in wanted if find(*each) is None}
-        if unknown:
+        lanes = {each: find(*each) for each in set(map(lane_of, blocks))}
+        if None in lanes.values():
+            unknown = {each for each, lane in lanes.items() if lane is None}
             await self._directory.intern(unknown)
-        return {each: find(*each) for each in wanted}
+            lanes |= {each: find(*each) for each in unknown}
+        return lanes
 
     async def _store_now(self, blocks: Sequence[TaskBlock], statement: StatementSlot) -> list[Others]:
         async def store(batch: TaskBatch) -> Collection[HexId]:
