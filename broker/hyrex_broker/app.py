@@ -118,7 +118,11 @@ async def _begun(config: BrokerConfig, source: ReadFrom) -> tuple[BrokerId, Engi
     await migrate(database.connector, config.database_schema)
     await database.open()
     broker_id = await BrokerStore(database).register(
-        config.name, config.address, config.version, observes=config.metrics is not None
+        config.name,
+        config.address,
+        config.version,
+        observes=config.metrics is not None,
+        carries=config.outbox_url is not None,
     )
     engine = build_engine(config, source, broker_id)
     await engine.directory.refresh()

@@ -43,6 +43,7 @@ def connect(engine: Engine, database: Database) -> None:
     engine.expiry.on_change = changed
     dispatcher.on_change = changed
     engine.cancels.from_outbox = engine.relay.relay_now
+    engine.presence.carries = engine.carrier is not None
     if engine.carrier is not None:
         _connect_carrier(engine.carrier, engine, database)
     engine.follow.on_change = changed

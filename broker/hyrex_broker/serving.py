@@ -67,7 +67,8 @@ async def _listening(lasting: Enduring, served: Served, servicers: Servicers) ->
     """A server that answers. Nothing that may fail lies between its bind and its start: one that is bound and
     never started keeps its port, and answers nobody, for as long as the process lives."""
     config, database = served.config, served.database
-    built = build_server(config, servicers, served.engine.tokens)
+    presence = served.engine.presence
+    built = build_server(config, servicers, served.engine.tokens, lambda: presence.carrying)
     try:
         await built.server.start()
         lasting.port = built.port

@@ -37,7 +37,7 @@ BrokerError
 broker/hyrex_broker/service/errors.py turns each into a gRPC status and a reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class BrokerError(Exception):
@@ -113,12 +113,17 @@ class TaskIdConflict(BrokerError):
 class NoSuchTask(BrokerError):
     """No such task."""
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(
+    def __init__(self, task_id: str, carried_by: Sequence[str] = ()) -> None:
+        told = (
             f"no task {task_id}; it was never stored, its transaction has not committed, or its retention "
-            "is over",
-            {"task_id": task_id},
+            "is over"
         )
+        if carried_by:
+            told += (
+                "; or it waits in the outbox of another database, where this broker cannot look: ask"
+                f" {' or '.join(carried_by)}, or give this broker the same --outbox-url"
+            )
+        super().__init__(told, {"task_id": task_id})
 
 
 class QueueNotFound(BrokerError):

@@ -8,7 +8,7 @@ import asyncio
 import inspect
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from hyrex_broker.domain.errors import BrokerError
+from hyrex_broker.domain.errors import BrokerError, NoSuchTask
 from hyrex_broker.domain.futures import retrieve
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.service.bodies import decoder
@@ -42,9 +42,15 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
     """Reads what calls send within the broker's bounds, and gives every error its status. With `doors`, only
     calls that may come in are served."""
 
-    def __init__(self, doors: Door | None, scopes: Mapping[str, frozenset[Scope]]) -> None:
+    def __init__(
+        self,
+        doors: Door | None,
+        scopes: Mapping[str, frozenset[Scope]],
+        elsewhere: Callable[[], Sequence[str]],
+    ) -> None:
         self._doors = doors
         self._scopes = scopes
+        self._elsewhere = elsewhere
         self._budget = Budget()
         self._unread = Unread()
         self._open_calls = {prefix: OpenCalls() for prefix in OPEN_SERVICES}
@@ -94,7 +100,7 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 if (gone := _write_to_gone_caller(error)) is not None:
                     raise gone from None
-                status = _status_of(error, method)
+                status = _status_of(error, method, self._elsewhere)
             # Not within the `except`: an error raised there would keep the first one with its frames and
             # their messages, and gRPC keeps the error in a reference cycle with the call.
             return await abort(context, status)
@@ -104,16 +110,21 @@ class ErrorsInterceptor(grpc.aio.ServerInterceptor):
 
 
 def errors_interceptor(
-    doors: Door | None = None, scopes: Mapping[str, frozenset[Scope]] = SCOPES
+    doors: Door | None = None,
+    scopes: Mapping[str, frozenset[Scope]] = SCOPES,
+    elsewhere: Callable[[], Sequence[str]] = tuple,
 ) -> ErrorsInterceptor:
     """Turns BrokerError into its status, and any other error into INTERNAL with an incident id. `doors`: the
-    interceptor behind this one that knows who calls; `scopes`: what each method needs."""
-    return ErrorsInterceptor(doors, scopes)
+    interceptor behind this one that knows who calls; `scopes`: what each method needs; `elsewhere`: brokers
+    that may find a task which is not found here."""
+    return ErrorsInterceptor(doors, scopes, elsewhere)
 
 
-def _status_of(error: Exception, method: str) -> Status:
+def _status_of(error: Exception, method: str, elsewhere: Callable[[], Sequence[str]]) -> Status:
     """The status of a call that an error has ended. An error that is no refusal is logged."""
     refusal = _refusal(error)
+    if isinstance(refusal, NoSuchTask) and (names := elsewhere()):
+        refusal = NoSuchTask(refusal.metadata["task_id"], carried_by=names)
     if refusal is not None:
         return to_status(refusal)
     incident = secrets.token_hex(6)

@@ -1,6 +1,6 @@
 """A gRPC server of hyrex.v1: its options, its services, and the address it listens on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -80,10 +80,11 @@ def listen(
     servicers: Servicers,
     doors: DoorInterceptor | None,
     more: Sequence[tuple[str, Any]] = (),
+    elsewhere: Callable[[], Sequence[str]] = tuple,
 ) -> BuiltServer:
-    """Build a server with every service on it and bind its address. `more`: options of gRPC. Raises:
-    BindError."""
-    interceptors: list[Any] = [errors_interceptor(doors)]
+    """Build a server with every service on it and bind its address. `more`: options of gRPC; `elsewhere`:
+    brokers that may find a task which is not found here. Raises: BindError."""
+    interceptors: list[Any] = [errors_interceptor(doors, elsewhere=elsewhere)]
     if doors is not None:
         interceptors.append(doors)
     with tolerant_servers():

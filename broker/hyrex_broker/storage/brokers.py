@@ -47,6 +47,8 @@ class Others:
     """Those of the others that lack features of this one."""
     unknown: Sequence[str] = ()
     """Features that are used in this database and that this broker lacks."""
+    carrying: Sequence[str] = ()
+    """The names of those that take the rows of an outbox in another database."""
 
 
 def _listed(told: str | None) -> list[tuple[str, str, list[str]]]:
@@ -69,9 +71,11 @@ class BrokerStore:
         """Make new connections: no statement begins on one of the present ones any more."""
         await self._database.replace_connections()
 
-    async def register(self, name: str, address: str, version: str, *, observes: bool = False) -> BrokerId:
-        """Register a new broker; `observes`: it shows metrics. Raises SchemaOutOfRange if it lacks a feature
-        that is used here."""
+    async def register(
+        self, name: str, address: str, version: str, *, observes: bool = False, carries: bool = False
+    ) -> BrokerId:
+        """Register a new broker; `observes`: it shows metrics; `carries`: it takes the rows of an outbox in
+        another database. Raises SchemaOutOfRange if it lacks a feature that is used here."""
         knows = migrations()[-1].number
         async with self._database.transaction() as transaction:
             await transaction.execute(_SQL["lock_features"])
@@ -82,7 +86,7 @@ class BrokerStore:
                     " does not know and would break: upgrade it (docs/operating/upgrade.md has the way back)"
                 )
             row = await transaction.fetchrow(
-                _SQL["register"], name, address, version, observes, knows, FEATURES
+                _SQL["register"], name, address, version, observes, knows, FEATURES, carries
             )
         assert row is not None
         return BrokerId(row["id"])
@@ -115,6 +119,7 @@ class BrokerStore:
             row["knows"] or 0,
             [OlderBroker(name, version, frozenset(known)) for name, version, known in _listed(row["older"])],
             row["unknown"] or (),
+            row["carrying"] or (),
         )
 
     async def seen_at(self, broker: BrokerId) -> datetime | None:

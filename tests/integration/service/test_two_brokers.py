@@ -1,5 +1,6 @@
 """Two whole brokers on one database: what is done at one is seen at the other."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from hyrex.v1 import (
     task_service_pb2,
     task_service_pb2_grpc,
 )
+from hyrex_broker.storage.outbox_install import install
 from tests.integration.service.seeding import make_id
 from tests.integration.service.stubs import reason_of
 from tests.support.groups import grouped
@@ -60,6 +62,31 @@ async def test_an_end_at_one_broker_reaches_a_watcher_at_the_other(channels: lis
     (task,) = (await watch.read()).tasks
     assert (task.task_id, task.status) == (ids[1], task_pb2.TASK_STATUS_CANCELLED)
     assert await watch.code() is grpc.StatusCode.OK
+
+
+async def test_who_may_find_a_task_that_waits_beside_the_database_is_told_where_it_is_not_found(
+    start_broker: StartBroker, empty_database_url: str
+) -> None:
+    await install(empty_database_url)
+    plain = start_broker("--name", "plain")
+    start_broker("--name", "first", "--outbox-url", empty_database_url)
+    async with grpc.aio.insecure_channel(plain.address) as channel:
+        tasks, unknown = task_service_pb2_grpc.TaskServiceStub(channel), make_id()
+
+        async def answer(call: Any) -> str:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+            return refused.value.details() or ""
+
+        async with asyncio.timeout(60):
+            while "ask first, or give this broker the same --outbox-url" not in await answer(
+                tasks.GetTask(task_service_pb2.GetTaskRequest(task_id=unknown), timeout=60)
+            ):
+                await asyncio.sleep(0.1)
+        watch = tasks.WatchTasks(task_service_pb2.WatchTasksRequest(task_ids=[unknown]), timeout=60)
+        assert "ask first" in await answer(watch.read())
+    assert "other brokers take the outbox of another database" in plain.process.output
 
 
 async def test_a_stream_of_submits_is_answered_frame_by_frame(channels: list[Any]) -> None:

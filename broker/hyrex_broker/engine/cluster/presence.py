@@ -49,6 +49,12 @@ class Presence:
         """Called when fewer other brokers are seen than before."""
         self._others = 0
 
+        self.carries = False
+        """This broker takes the rows of an outbox in another database."""
+        self.carrying: Sequence[str] = ()
+        """The others that do, where this one does not: a task that is not found here may wait there. They are
+        kept when they go, since it waits then all the more."""
+
         self.on_unknown: Callable[[Sequence[str]], None] = lambda features: None
         """Called while features are used in this database that this broker lacks."""
 
@@ -86,6 +92,7 @@ class Presence:
         if others.count < self._others:
             self.on_fewer()
         self._others = others.count
+        self._learn_who_carries(others.carrying)
         self._notifications.others = others.count > 0
         self._notifications.others_watch = others.watching
         self._availability.answered()
@@ -99,6 +106,17 @@ class Presence:
             self.on_unknown(others.unknown)
         if self._availability.is_due_for_trial:
             await self._try()
+
+    def _learn_who_carries(self, names: Sequence[str]) -> None:
+        if not names or self.carries:
+            return
+        if not self.carrying:
+            log.warning(
+                "other brokers take the outbox of another database, where this one cannot look for tasks:"
+                " give it the same --outbox-url",
+                extra={"brokers": names},
+            )
+        self.carrying = names
 
     async def _seen(self) -> Others:
         look = asyncio.ensure_future(self._look_while_silent())

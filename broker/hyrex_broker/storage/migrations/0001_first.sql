@@ -21,6 +21,8 @@ create table broker (
   watching   boolean not null default false,
   -- Whether it shows metrics: the oldest of those that do reads for all how much waits in each queue.
   observes   boolean not null default false,
+  -- Whether it takes the rows of an outbox in another database. The others cannot look there.
+  carries    boolean not null default false,
   -- The newest schema that its version knows: a database that serves later ones only is not for it any more.
   knows      integer not null default 1,
   -- What its version knows of what an earlier one would break (domain/features.py).

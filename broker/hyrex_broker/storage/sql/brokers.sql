@@ -1,7 +1,8 @@
 -- name: register
 -- A new broker. $1 name, $2 address, $3 version, $4 whether it shows metrics, $5 the newest schema that it knows,
--- $6 its features.
-insert into broker (name, address, version, observes, knows, features) values ($1, $2, $3, $4, $5, $6) returning id
+-- $6 its features, $7 whether it takes the rows of an outbox in another database.
+insert into broker (name, address, version, observes, knows, features, carries)
+values ($1, $2, $3, $4, $5, $6, $7) returning id
 
 -- name: lock_features
 -- Nobody uses a feature for the first time, and no broker begins, until the transaction ends. Each sees then what the
@@ -38,7 +39,8 @@ update broker set address = $2 where id = $1
 -- row is there, and to what time it was renewed. `serves_from`: the schema that a broker must know to be served by
 -- this database; `knows`: the newest that this broker knows, by its row. `older`: name, version and features of others
 -- that lack some of this one's, as JSON; null where there are none, as nearly always. `unknown`: features that are used
--- here and that this one lacks. $3 this one's features.
+-- here and that this one lacks. `carrying`: the others that take the rows of an outbox in another database.
+-- $3 this one's features.
 with me as (update broker set seen_at = now(), watching = $2 where id = $1 returning knows, seen_at)
 select count(*)::integer as others, coalesce(bool_or(watching), false) as watching,
   current_setting('synchronous_standby_names') <> ''
@@ -47,7 +49,8 @@ select count(*)::integer as others, coalesce(bool_or(watching), false) as watchi
   (select coalesce(max(serves_from), 0) from schema_version) as serves_from,
   (select knows from me) as knows,
   (select array_agg(name order by name) from used_feature where name <> all ($3::text[])) as unknown,
-  jsonb_agg(jsonb_build_array(name, version, features)) filter (where not features @> $3::text[]) as older
+  jsonb_agg(jsonb_build_array(name, version, features)) filter (where not features @> $3::text[]) as older,
+  array_agg(name order by name) filter (where carries) as carrying
 from broker where id <> $1 and seen_at > now() - interval '10 seconds'
 
 -- name: seen_at
