@@ -9,9 +9,9 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from types import TracebackType
 
-from hyrex.worker.child.target import TargetInvalid, load_target
+from hyrex.worker.child.target import TargetInvalid, app_dir, load_target
+from hyrex.worker.shared.description import describe
 
 
 def place_of(error: BaseException) -> str:
@@ -31,21 +31,13 @@ def check(target: str) -> dict[str, object]:
         return {"invalid": str(error)}
     except BaseException as error:
         text = error.msg if isinstance(error, SyntaxError) else str(error)
-        shown = "".join(traceback.format_exception(type(error), error, _from_own_code(error)))
+        shown = describe(error).traceback
         return {"place": place_of(error), "error": f"{type(error).__name__}: {text}", "traceback": shown}
-
-
-def _from_own_code(error: BaseException) -> TracebackType | None:
-    """The traceback from the first frame of the user's code on."""
-    trace = error.__traceback__
-    while trace is not None and not _is_own(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
-    return trace
 
 
 def _is_own(filename: str) -> bool:
     path = Path(filename)
-    return path.is_relative_to(Path.cwd()) and "site-packages" not in path.parts
+    return any(map(path.is_relative_to, (Path.cwd(), app_dir()))) and "site-packages" not in path.parts
 
 
 def _relative(filename: str, line: int) -> str:

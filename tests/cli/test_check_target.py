@@ -9,12 +9,12 @@ from typing import Any
 from tests.support.process import environment
 
 
-def check(folder: Path, source: str) -> dict[str, Any]:
-    (folder / "shop.py").write_text(source)
+def check(folder: Path, source: str, app_dir: str = "") -> dict[str, Any]:
+    (folder / app_dir / "shop.py").write_text(source)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "hyrex.cli.check_target", "shop:app"],
         cwd=folder,
-        env=environment({}),
+        env=environment({"HYREX_APP_DIR": app_dir}),
         capture_output=True,
         text=True,
         check=True,
@@ -38,7 +38,15 @@ def test_error_at_import_has_the_line_of_the_users_code(tmp_path: Path) -> None:
     found = check(tmp_path, "import json\n\njson.loads('{')\n")
     assert found["place"] == "shop.py:3"
     assert found["error"].startswith("JSONDecodeError: ")
-    assert "shop.py" in found["traceback"]
+    assert "shop.py" in found["traceback"].splitlines()[1]
+
+
+def test_the_folder_of_the_app_may_be_another_one(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    found = check(tmp_path / "here", "import json\n\njson.loads('{')\n", "../there")
+    assert found["place"] == f"{tmp_path / 'there' / 'shop.py'}:3"
+    assert "shop.py" in found["traceback"].splitlines()[1]
 
 
 def test_exit_at_import_is_an_error_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Errors are user code: their `str()`, their attributes and their formatting may r
 SystemExit, or give text of any size. So each part is read on its own, and nothing here raises.
 """
 
+import importlib
 import os
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,8 @@ _LAST_FRAMES: Final = 1_100  # are shown of each error: enough for a recursion u
 _LONGEST_CHAIN: Final = 50
 _LARGE_CHARACTERS: Final = 1_000_000  # formatting copies a message several times
 _HERE: Final = str(Path(hyrex.__file__).parent) + os.sep
+_IMPORTING: Final = ("<frozen importlib", importlib.import_module.__code__.co_filename)
+"""Python's own frames between this package and a module of the user that it imports."""
 
 # The slots of the base classes: a user's class may replace each of these names with a property that raises.
 _type_name: Final[Any] = type.__dict__["__name__"]
@@ -42,7 +45,7 @@ def attempt(make: Callable[[], T], otherwise: Callable[[BaseException], T]) -> T
 
 
 def describe(error: BaseException) -> ErrorInfo:
-    """Describe what a run raised, without the frames of this package; never raises."""
+    """Describe what a run or an import raised, without the frames before the user's; never raises."""
     kind = storable(_type_name.__get__(type(error)), TYPE_CHARACTERS)
     message = attempt(lambda: str(error), lambda odd: f"<its __str__ raised {_name_of(odd)}>")
     shown = storable(message, MESSAGE_CHARACTERS)
@@ -67,8 +70,8 @@ def _name_of(error: BaseException) -> str:
 
 
 def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback from the first frame that is not of this package."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+    """The part of a traceback from the first frame that is neither of this package nor of an import by it."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((_HERE, *_IMPORTING)):
         trace = trace.tb_next
     return trace
 

@@ -119,7 +119,8 @@ async def test_target_that_cannot_be_imported_ends_with_status_3_and_the_traceba
     worker = await bench.start(target="tests.integration.worker.broken_app:app")
     assert await worker.exit_status() == 3
     await worker.printed("ZeroDivisionError")
-    await worker.printed("broken_app.py")
+    first = worker.output.index(await worker.printed("Traceback (most recent call last):")) + 1
+    assert "broken_app.py" in worker.output[first], worker.output
 
 
 async def test_wrong_target_lists_what_the_module_contains(bench: Bench) -> None:
