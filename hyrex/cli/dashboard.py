@@ -11,6 +11,7 @@ import typer
 
 from hyrex.cli.connection import DEFAULT_URL, BrokerUrl
 from hyrex.cli.errors import CommandError, libraries_missing
+from hyrex.cli.variables import warn_of_misspelt
 
 NEEDED: Final = ("cryptography", "jinja2", "starlette", "uvicorn")
 MODULE: Final = ("-P", "-m", "hyrex.dashboard")
@@ -53,6 +54,7 @@ def dashboard(
     ] = None,
 ) -> None:
     """Serve the dashboard until SIGTERM or Ctrl-C."""
+    warn_of_misspelt()
     require_libraries()
     flags = {
         "--broker-url": broker_url,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hyrex.cli.app_dir import AppDir, use_app_dir
+from hyrex.cli.variables import warn_of_misspelt
 
 
 def dev(
@@ -60,6 +61,7 @@ def dev(
     from hyrex.cli.devserver.session import DevOptions, DevSession
     from hyrex.cli.devserver.target import chosen_target
 
+    warn_of_misspelt()
     use_app_dir(app_dir)
     options = DevOptions(
         target=chosen_target(target),

@@ -19,7 +19,8 @@ import typer
 from hyrex.cli.cells import urls_of_all
 from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl
 from hyrex.cli.output import print_list, say
-from hyrex.cli.run_broker import Schema, required_url, schema_of, standby_url
+from hyrex.cli.run_broker import Schema, outbox_url_of, required_url, schema_of, standby_url
+from hyrex.cli.variables import misspelt
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -39,6 +40,11 @@ class Finding:
     remedy: str = ""
 
 
+_NO_BROKER: Final = Finding(
+    "broker", "its libraries are not installed here", "run this where the broker is installed"
+)
+
+
 def doctor(
     broker_url: CellsUrl = DEFAULT_URL,
     database_url: Annotated[
@@ -51,16 +57,26 @@ def doctor(
         str | None,
         typer.Option(metavar="URL", help="The brokers' standby for lists (HYREX_READ_DATABASE_URL)."),
     ] = None,
+    outbox_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="An application's database with an outbox (HYREX_OUTBOX_URL)."),
+    ] = None,
     schema: Schema = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at address, token, TLS, versions and clock, and at the database where one is named.
+    """Look at variables, address, token, TLS, versions and clock, and at the databases that are named.
 
     Exit status 1 if anything needs a remedy.
     """
-    findings = [finding for url in urls_of_all(broker_url) for finding in asyncio.run(_collect(_client(url)))]
+    findings = [
+        Finding(name, "nothing reads it", f"did you mean {near}?") for name, near in misspelt().items()
+    ]
+    for url in urls_of_all(broker_url):
+        findings += asyncio.run(_collect(_client(url)))
     if database := _database(database_url, database_url_file):
         findings += asyncio.run(_broker_side(database, standby_url(read_database_url), schema))
+    if (outbox := outbox_url_of(outbox_url)) is not None:
+        findings += asyncio.run(_outbox_beside(outbox, schema))
     if as_json:
         print_list("findings", [asdict(finding) for finding in findings])
     else:
@@ -224,16 +240,21 @@ def _database(url: str | None, file: Path | None) -> str | None:
     return required_url(url, file) if named else None
 
 
+async def _outbox_beside(url: str, schema: str | None) -> list[Finding]:
+    try:
+        from hyrex_broker.storage.examine import examine_outbox
+    except ModuleNotFoundError:
+        return [_NO_BROKER]
+    found = await examine_outbox(url, schema_of(schema))
+    return [Finding(found.what, found.found, found.remedy)]
+
+
 async def _broker_side(url: str, read_url: str | None, schema: str | None) -> list[Finding]:
     try:
         from hyrex_broker.storage.examine import examine
         from hyrex_broker.storage.examine_replica import examine_replica
     except ModuleNotFoundError:
-        return [
-            Finding(
-                "broker", "its libraries are not installed here", "run this where the broker is installed"
-            )
-        ]
+        return [_NO_BROKER]
     logging.getLogger("hyrex_broker").setLevel(logging.CRITICAL)  # what a broker logs here, a finding says
     examined = await examine(url, schema_of(schema))
     if read_url is not None:

@@ -10,6 +10,7 @@ import typer
 
 from hyrex.cli.errors import libraries_missing
 from hyrex.cli.run_broker import LogFormat
+from hyrex.cli.variables import warn_of_misspelt
 
 
 def gateway(
@@ -44,6 +45,7 @@ def gateway(
     log_format: Annotated[LogFormat, typer.Option(help="How lines are logged.")] = "text",
 ) -> None:
     """Run a gateway to several cells until SIGTERM or Ctrl-C."""
+    warn_of_misspelt()
     if find_spec("hyrex_broker") is None or find_spec("asyncpg") is None:
         raise libraries_missing("broker")
     given = {

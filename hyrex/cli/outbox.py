@@ -52,10 +52,12 @@ def install(
     except ModuleNotFoundError as error:
         raise libraries_missing("broker") from error
     url, name = outbox_url_of(outbox_url, outbox_url_file), schema_of(schema)
+    if url is None:
+        raise CommandError("no database is named; pass --outbox-url or set HYREX_OUTBOX_URL", status=2)
     allowed = OutboxGrants(grant_to, EnqueueGrants(enqueue_as, grant_enqueue_to))
 
     async def made() -> int:
-        await preflight.reach(url, "--outbox-url or HYREX_OUTBOX_URL")
+        await preflight.reach(url, "set --outbox-url or HYREX_OUTBOX_URL")
         return await install_outbox(url, name, allowed)
 
     try:

@@ -11,6 +11,7 @@ import typer
 from hyrex.cli.dashboard import start_beside
 from hyrex.cli.errors import CommandError, libraries_missing
 from hyrex.cli.output import say
+from hyrex.cli.variables import warn_of_misspelt
 
 DatabaseUrl = Annotated[
     str | None,
@@ -73,6 +74,7 @@ def run_broker(
     ] = None,
 ) -> None:
     """Run a broker until SIGTERM or Ctrl-C."""
+    warn_of_misspelt()
     flags = {
         "--listen": listen,
         "--name": name,
@@ -185,14 +187,11 @@ def standby_url(url: str | None) -> str | None:
     return _given_url("read_database_url", {"read_database_url": url})
 
 
-def outbox_url_of(url: str | None, file: Path | None) -> str:
-    """The database of an application. Raises: CommandError if none is named."""
-    found = _given_url(
+def outbox_url_of(url: str | None, file: Path | None = None) -> str | None:
+    """The database of an application; None if none is named. Raises: CommandError."""
+    return _given_url(
         "outbox_url", {"outbox_url": url, "outbox_url_file": None if file is None else str(file)}
     )
-    if found is None:
-        raise CommandError("no database is named; pass --outbox-url or set HYREX_OUTBOX_URL", status=2)
-    return found
 
 
 def _given_url(name: str, given: dict[str, str | None]) -> str | None:

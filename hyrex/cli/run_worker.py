@@ -6,6 +6,7 @@ import typer
 
 from hyrex.cli.app_dir import AppDir, use_app_dir
 from hyrex.cli.errors import CommandError
+from hyrex.cli.variables import warn_of_misspelt
 
 
 def run_worker(
@@ -44,6 +45,7 @@ def run_worker(
     from hyrex.worker.launcher.supervisor import run_worker as run
     from hyrex.worker.shared.options import WorkerOptions
 
+    warn_of_misspelt()
     use_app_dir(app_dir)
     try:
         options = WorkerOptions(

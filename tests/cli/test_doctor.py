@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from hyrex_broker.storage.outbox_install import install
+from tests.support.postgres import run_apart
 from tests.support.process import Process
 from tests.support.processes import Processes, RunningBroker, StartBroker
+from tests.support.roles import execute_now
 
 TLS = Path(__file__).parents[1] / "support/tls"
 HYREX = (sys.executable, "-m", "hyrex.cli")
@@ -89,6 +92,36 @@ def test_a_read_replica_that_takes_writes_is_told(
 def test_settings_that_cannot_be_used_are_told(processes: Processes, env: dict[str, str], what: str) -> None:
     status, found = examined(processes, **env)
     assert (status, bool(found[what]["remedy"])) == (1, True)
+
+
+def test_an_outbox_beside_the_database_is_looked_at(
+    processes: Processes, broker: RunningBroker, empty_database_url: str
+) -> None:
+    given = {"HYREX_BROKER_URL": broker.url, "HYREX_OUTBOX_URL": empty_database_url}
+
+    def finding() -> dict[str, str]:
+        return next(
+            each for what, each in examined(processes, **given)[1].items() if what.startswith("outbox ")
+        )
+
+    assert "hyrex outbox install" in finding()["remedy"]
+    run_apart(install(empty_database_url))
+    assert finding() | {"what": ""} == {
+        "what": "", "found": "version 1; the next row has waited for 0 s", "remedy": ""
+    }  # fmt: skip
+    execute_now(
+        empty_database_url,
+        "select hyrex.enqueue('charge')",
+        "update hyrex.outbox set enqueued_at = now() - interval '2 minutes'",
+    )
+    assert "no broker takes it" in finding()["remedy"]
+
+
+def test_a_misspelt_variable_is_told_with_the_closest_name(
+    processes: Processes, broker: RunningBroker
+) -> None:
+    status, found = examined(processes, HYREX_BROKER_URL=broker.url, HYREX_TOKEN_FIEL="x")
+    assert (status, found["HYREX_TOKEN_FIEL"]["remedy"]) == (1, "did you mean HYREX_TOKEN_FILE?")
 
 
 def test_a_person_reads_one_line_for_each_finding(processes: Processes, broker: RunningBroker) -> None:

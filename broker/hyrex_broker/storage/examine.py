@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hyrex_broker.domain.errors import BrokerError
 from hyrex_broker.storage import preflight
+from hyrex_broker.storage.beside import require_outbox
 from hyrex_broker.storage.connect import DEFAULT_SCHEMA, Connector, Timeouts, place
 from hyrex_broker.storage.migrate import migrations
 from hyrex_broker.storage.settings import READ_SETTINGS
@@ -43,6 +44,25 @@ async def examine(database_url: str, schema: str = DEFAULT_SCHEMA) -> list[Exami
                 connection.terminate()
     except BrokerError as error:
         return [Examined(where, "no broker can use it", error.message)]
+
+
+async def examine_outbox(outbox_url: str, schema: str = DEFAULT_SCHEMA) -> Examined:
+    """What was found of an outbox in another database: whether brokers can take it, and whether one does."""
+    where = f"outbox {place(outbox_url)}"
+    try:
+        await preflight.reach(outbox_url, "set --outbox-url or HYREX_OUTBOX_URL")
+        with translated():
+            connection = await Connector(outbox_url, schema).connect(READ_SETTINGS, _TIMEOUTS)
+            try:
+                await require_outbox(connection)
+                row = await connection.fetchrow(_SQL["outbox"])
+            finally:
+                connection.terminate()
+    except BrokerError as error:
+        return Examined(where, "no broker can take it", error.message)
+    waited_s = row["waited_s"] or 0.0
+    remedy = "no broker takes it: start them all with this --outbox-url" if waited_s > _LONGEST_OPEN_S else ""
+    return Examined(where, f"version {row['number']}; the next row has waited for {waited_s:.0f} s", remedy)
 
 
 async def _examined(connection: Any, where: str, schema: str) -> AsyncIterator[Examined]:

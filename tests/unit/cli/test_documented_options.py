@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from hyrex.cli.program import program
+from hyrex.cli.variables import KNOWN
 from hyrex.worker.shared.options import WorkerOptions
 from hyrex_broker.config import BrokerConfig
 from tests.support.pages import PAGES, read, section
@@ -114,6 +115,7 @@ def test_commands_and_processes_have_the_same_defaults() -> None:
 
 def test_each_variable_is_documented_and_each_documented_one_is_read() -> None:
     named = set(re.findall(r"^- `(HYREX_[A-Z_]+)`", read("docs/reference/configuration.md"), re.MULTILINE))
+    assert named == KNOWN
     sources = [*(ROOT / "hyrex").rglob("*.py"), *(ROOT / "broker").rglob("*.py")]
     used = {
         name for path in sources for name in re.findall(r"HYREX_[A-Z_]+", path.read_text(encoding="utf-8"))

@@ -34,3 +34,9 @@ select (select coalesce(max(number), 0) from schema_version) as number,
                from unnest(array['task', 'task_run']) as parent, unnest(array[0, 1]) as ahead) wanted
              where to_regclass(name) is null order by name) as missing,
        (select count(*) from broker where seen_at > now() - interval '10 seconds') as brokers
+
+-- name: outbox
+-- Of an outbox in another database: its version, and for how long the row has waited that is taken next.
+select (select coalesce(max(number), 0) from outbox_version) as number,
+       (select extract(epoch from now() - enqueued_at)::float8 from outbox
+        where held is null order by xid, id limit 1) as waited_s
