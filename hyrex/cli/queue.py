@@ -8,7 +8,7 @@ from hyrex.cli import connection
 from hyrex.cli.cells import url_for_queue
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask
 from hyrex.cli.errors import CommandError
-from hyrex.cli.output import print_json, print_list, print_table, say
+from hyrex.cli.output import print_json, print_list, print_table, say, shown
 from hyrex.cli.paging import ask_every
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _print_queues(queues: list[dict[str, Any]]) -> None:
 def _rate_shown(queue: dict[str, Any]) -> str | None:
     if queue["rate"] is None:
         return None
-    waits = "" if queue["next_token"] is None else f", next at {queue['next_token']}"
+    waits = "" if queue["next_token"] is None else f", next at {shown(queue['next_token'])}"
     return f"{queue['rate']}, burst {queue['burst']}{waits}"
 
 

@@ -34,13 +34,8 @@ def get(
 ) -> None:
     """Show a task with every run of it, or what it waits for."""
     from hyrex.cli.wire_tasks import task_values
-    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
 
-    async def call(channel: "grpc.aio.Channel") -> Any:
-        stub = task_service_pb2_grpc.TaskServiceStub(channel)
-        return await stub.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))
-
-    task = task_values(ask(url_for_task(broker_url, task_id), call).task)
+    task = task_values(task_of(url_for_task(broker_url, task_id), task_id))
     if as_json:
         print_json(task)
     else:
@@ -122,6 +117,17 @@ def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def task_of(url: str, task_id: str) -> Any:
+    """The task as brokers tell it. Raises CommandError."""
+    from hyrex.v1 import task_service_pb2, task_service_pb2_grpc
+
+    async def call(channel: "grpc.aio.Channel") -> Any:
+        stub = task_service_pb2_grpc.TaskServiceStub(channel)
+        return await stub.GetTask(task_service_pb2.GetTaskRequest(task_id=task_id))
+
+    return ask(url, call).task
+
+
 def last_error(task: dict[str, Any]) -> str:
     """The error of a task's newest run, as one text."""
     runs = task["runs"]
@@ -170,7 +176,10 @@ def print_task(task: dict[str, Any]) -> None:
     if runs and (told := runs[-1]["progress"]):
         amount = f"{told['done']:g}" + ("" if told["total"] is None else f" of {told['total']:g}")
         say(f"progress: {amount} {told['text']}".rstrip())
-    _print_end(runs)
+    if task["workflow_nodes"]:  # its own result says no more than whose results are the workflow's
+        say(f"it is a workflow: `hyrex workflow get {task['id']}` shows its {task['workflow_nodes']} nodes")
+    else:
+        _print_end(runs)
 
 
 def _short_json(value: Any) -> str:

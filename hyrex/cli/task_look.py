@@ -10,11 +10,12 @@ from hyrex.cli.cells import url_for_task
 from hyrex.cli.connection import DEFAULT_URL, AsJson, BrokerUrl, CellsUrl, ask, ask_admin
 from hyrex.cli.filter_words import Words, filter_of
 from hyrex.cli.output import print_json, print_line, print_table, say, shown
-from hyrex.cli.task import last_error
+from hyrex.cli.task import last_error, task_of
 
 if TYPE_CHECKING:
     import grpc.aio
 
+BAD: Final = ("failed", "timed_out", "lost")
 _LOOK_EVERY_S: Final = 1.0
 _MOST_AT_ONCE: Final = 200
 _LATE: Final = timedelta(seconds=30)
@@ -35,11 +36,21 @@ def why(
     if as_json:
         print_json(values)
         return
-    say(f"{values['status']}: {values['sentence']}")
+    error = _error_of(url, task_id) if values["status"] in BAD else ""
+    say(f"{values['status']}: {error or values['sentence']}")
+    if values["status"] in BAD:
+        say(f"`hyrex task get {task_id}` shows its runs, `hyrex task retry {task_id}` runs it again")
     columns = ("task_id", "name", "queue", "worker", "since")
     if values["holders"]:
         rows = [tuple(holder[column] for column in columns) for holder in values["holders"]]
         print_table(("held by", *columns[1:]), rows, "")
+
+
+def _error_of(url: str, task_id: str) -> str:
+    """The first line of the error of a task's newest run; empty if it has none, or none for this token."""
+    from hyrex.cli.wire_tasks import task_values
+
+    return last_error(task_values(task_of(url, task_id))).partition("\n")[0]
 
 
 def tail(

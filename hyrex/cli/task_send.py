@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,6 +12,8 @@ from hyrex.cli.cells import url_for_queue
 from hyrex.cli.connection import DEFAULT_URL, AsJson, CellsUrl, ask
 from hyrex.cli.errors import CommandError
 from hyrex.cli.output import print_json, printable, say
+from hyrex.cli.task import task_of
+from hyrex.cli.worker import sessions
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -86,6 +89,8 @@ def send(
     if result.payload_differs:
         text = f"the key {key!r} belongs to a task with other arguments, {result.task_id}: nothing was sent"
         typer.echo(printable(text), err=True)
+    if not outside and not as_json:
+        _tell_wait(broker_url, result.task_id)
     if wait:
         _wait(broker_url, result.task_id, wait, as_json)
         return
@@ -94,6 +99,18 @@ def send(
         print_json({"id": result.task_id, "deduplicated": first, "arguments_differ": differ})
     else:
         say(f"{'known by its key:' if first else 'sent'} {name} {result.task_id}")
+
+
+def _tell_wait(broker_url: str, task_id: str) -> None:
+    """Say on stderr what the task waits for, unless that is its turn; nothing if the token may not."""
+    with suppress(CommandError):
+        task = task_of(broker_url, task_id)
+        if not task.waiting_for:
+            return
+        typer.echo(printable(f"it waits: {task.waiting_for}"), err=True)
+        if not any(task.name in session.task_names for session in sessions(broker_url, ended=False)):
+            told = "is its name mistyped? A workflow is sent by its code, an approval with --outside"
+            typer.echo(told, err=True)
 
 
 def json_payload(text: str) -> bytes:

@@ -30,6 +30,7 @@ def task_values(task: task_pb2.Task, *, listed: bool = False) -> dict[str, Any]:
         "queue": task.queue,
         "status": word(task_pb2.TaskStatus, task.status),
         "waiting_for": task.waiting_for or None,
+        "workflow_nodes": task.workflow_nodes or None,
         "priority": task.priority,
         "max_retries": task.max_retries,
         "timeout_seconds": timeout,

@@ -120,6 +120,22 @@ def test_why_says_what_a_task_waits_for(hyrex: Hyrex) -> None:
     assert json.loads(hyrex("task", "why", task["id"], "--json"))["status"] == "queued"
 
 
+def test_why_of_what_failed_names_its_error_and_what_to_do(hyrex: Hyrex) -> None:
+    (task,) = json.loads(hyrex("task", "list", "status:failed", "error:Boom", "--json"))["tasks"]
+    assert hyrex("task", "why", task["id"]).splitlines() == [
+        "failed: Boom: Boom",
+        f"`hyrex task get {task['id']}` shows its runs, `hyrex task retry {task['id']}` runs it again",
+    ]
+
+
+def test_a_send_says_what_the_task_waits_for(broker_url: str) -> None:
+    sent = CliRunner().invoke(program, ["task", "send", "nowhere", "-q", "lost", "--broker-url", broker_url])
+    assert sent.exit_code == 0
+    assert "it waits: no connected worker serves queue 'lost'" in sent.output
+    assert "A workflow is sent by its code, an approval with --outside" in sent.output
+    CliRunner().invoke(program, ["queue", "purge", "lost", "--yes", "--broker-url", broker_url])
+
+
 def test_top_shows_queues_and_what_needs_somebody(hyrex: Hyrex) -> None:
     shown = hyrex("top", "--once")
     assert "nobody's" in shown

@@ -66,6 +66,9 @@ def test_a_run_is_listed_shown_and_retried(hyrex: Hyrex, start_worker: StartWork
     assert "\n    tell " in text
     assert "~once" in text
     assert "FileNotFoundError" in text
+    text = hyrex("task", "get", str(handle.id))
+    assert f"it is a workflow: `hyrex workflow get {handle.id}` shows its 4 nodes" in text
+    assert "result:" not in text
     (listed,) = json.loads(hyrex("workflow", "list", "--state", "bad", "--json"))["workflows"]
     assert (listed["id"], listed["ended"], listed["nodes"]) == (str(handle.id), 4, 4)
     assert json.loads(hyrex("workflow", "list", "--state", "living", "--json"))["workflows"] == []
