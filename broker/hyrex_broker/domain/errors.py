@@ -279,7 +279,7 @@ class KeyAtMaximum(BrokerError):
 class StorageUnavailable(BrokerError):
     """The database did not answer in time; nothing is known to be stored. Safe to repeat.
 
-    `conflict`: it did answer, with a deadlock or a serialisation failure, and nothing was stored.
+    `conflict`: it did answer, with a deadlock, a serialisation failure or closed lanes; nothing was stored.
     `timed_out`: the statement took longer than it may; if it was large, smaller ones may do.
     `lasts`: the database is there and refuses; so it will until somebody mends it.
     """

@@ -97,6 +97,21 @@ async def test_a_broker_that_knows_a_lane_which_is_gone_is_told_and_makes_anothe
     assert bench.engine.directory.find("default", "work") != old
 
 
+async def test_tasks_for_closed_lanes_are_handed_off_as_soon_as_those_are_open_again(bench: Bench) -> None:
+    """The statement that was told so has stored nothing: there are no leases to look for first."""
+    _, link = await bench.worker(2)
+    await ran(bench, link, [new_task()])
+    await bench.database.execute("update lane set usable_until = now() - interval '1 minute'")
+    told = bench.database.counters.statements["submit.submit_handing_off"]
+    before = sum(told.counts)
+    with pytest.raises(LanesClosed):
+        await bench.submit([new_task()])
+    assert not bench.engine.dispatcher._placer.has_unresolved
+    await bench.submit([new_task()])
+    assert sum(told.counts) == before + 1
+    await link.until_runs(2)
+
+
 async def test_a_lane_in_use_is_renewed_by_whoever_stores_in_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

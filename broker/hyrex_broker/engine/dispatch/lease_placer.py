@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, cast
 
 from hyrex_broker.domain.assigned import AssignedBlock
-from hyrex_broker.domain.errors import SessionTakenOver
+from hyrex_broker.domain.errors import SessionTakenOver, StorageUnavailable
 from hyrex_broker.domain.model import BrokerId, LaneId, Outcome, RunEnd, SessionId, Token
 from hyrex_broker.engine.dispatch.large_payloads import LargePayloads
 from hyrex_broker.engine.sessions.registry import Sessions
@@ -61,6 +61,11 @@ def _all_sent(plan: Plan, sessions: Sequence[ServedSession]) -> None:
         session.unsent.discard(plan.sequences[session.session_id])
 
 
+def _stored_nothing(error: BaseException) -> bool:
+    """Return True if the database has answered, and has undone what the statement did."""
+    return isinstance(error, StatementRefused) or (isinstance(error, StorageUnavailable) and error.conflict)
+
+
 def _give_up(reserved: Mapping[tuple[ServedSession, str], int]) -> None:
     for (session, pool), count in reserved.items():
         session.reserve(pool, -count)
@@ -101,18 +106,19 @@ class Placer:
     def plan(self, quotas: Sequence[LaneQuota]) -> Iterator[Plan]:
         """Make a plan whose slots are reserved until the block ends.
 
-        If the block raises, it may have been committed nevertheless: the plan is settled later.
+        If the block raises, it may have been committed nevertheless: the plan is settled later. But if the
+        database has answered that it stored nothing, there is nothing to settle.
         """
         sessions = [self._sessions.by_id[each] for each in {each for quota in quotas for each in quota.slots}]
         plan = self._number(quotas, sessions)
         reserved = self._reserve(quotas)
         try:
             yield plan
-        except StatementRefused:
-            _all_sent(plan, sessions)
-            raise
-        except BaseException:
-            self._unresolved.append(UnresolvedPlan(plan, sessions))
+        except BaseException as error:
+            if _stored_nothing(error):
+                _all_sent(plan, sessions)
+            else:
+                self._unresolved.append(UnresolvedPlan(plan, sessions))
             raise
         else:
             _all_sent(plan, sessions)
