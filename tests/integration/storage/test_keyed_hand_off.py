@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
 from tests.integration.storage.keys import follow, hand_off, hashed, keyed, submit_keyed, within_maxima
 from tests.integration.storage.stage import INFO, SECRET, Ended, Stage
+from tests.integration.storage.waits import until_blocked
+from tests.support.postgres import connect
 
 READY, BLOCKED, REFUSED = Placing.READY, Placing.BLOCKED, Placing.REFUSED
 
@@ -115,6 +118,43 @@ async def test_slots_are_not_kept_for_as_long_as_a_stripe_is_held(stage: Stage, 
         assert await hand_off(stage, opened, keyed("b"), keyed("a")) is None
         assert time.monotonic() - began < 2
     assert await placed(stage) == dict.fromkeys(("task", "lease", "ready", "blocked", "seat"), 0)
+
+
+async def test_stripes_that_are_held_one_after_the_other_are_waited_for_no_longer_than_one(
+    stage: Stage, connection: Any
+) -> None:
+    """Each is let go 10 ms after the hand-off has begun to wait for it."""
+    opened, keys = await stage.session(), "abcdefghijklmnopqrst"
+    async with AsyncExitStack() as stack:
+        holders = [await stack.enter_async_context(closing(stage.database.url)) for _ in keys]
+        for each, key in zip(holders, keys, strict=True):
+            await each.execute("begin")
+            await each.execute(f"select from hyrex.stripe where id = {hashed(key) & 1023} for update")
+        leaving = asyncio.create_task(leave_in_turn(connection, holders))
+        try:
+            assert await hand_off(stage, opened, *map(keyed, keys)) is None
+        finally:
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+    assert await placed(stage) == dict.fromkeys(("task", "lease", "ready", "blocked", "seat"), 0)
+
+
+async def leave_in_turn(connection: Any, holders: list[Any]) -> None:
+    """Each ends its transaction when somebody has waited for it for a moment."""
+    for each in holders:
+        await until_blocked(connection)
+        await asyncio.sleep(0.01)
+        await each.execute("commit")
+
+
+@asynccontextmanager
+async def closing(url: str) -> AsyncIterator[Any]:
+    """A connection of its own."""
+    connection = await connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def test_no_maximum_is_exceeded_while_hand_offs_and_ends_race(stage: Stage, rival: Stage) -> None:

@@ -1348,14 +1348,23 @@ create aggregate admit_in_turn(held integer, most integer, refuses boolean, wait
   sfunc = admit_next, stype = integer[], initcond = '{0,0,0}'
 );
 
--- Locks the stripes of keys as `lock_stripes` does, unless one of them is held for longer than a moment.
+-- Locks the stripes of keys as `lock_stripes` does, unless others hold some of them for longer than a moment, however many
+-- of them there are. A time limit for locks counts for each wait anew, so each has what the ones before it have left.
 create function try_stripes(keys bigint[]) returns boolean
 language plpgsql
 set search_path from current
 set lock_timeout = '50ms'
 as $$
 begin
-  perform lock_stripes(keys);
+  begin
+    perform from stripe where id = any (wanted) order by id for update nowait;  -- mostly nobody holds one
+    return true;
+  exception when lock_not_available then
+  end;
+  -- A row's columns are computed before it is locked.
+  perform set_config(
+    'lock_timeout', greatest(ceil(extract(epoch from ends_at - clock_timestamp()) * 1000), 1)::text, true)
+  from stripe where id = any (wanted) order by id for update;
   return true;
 exception when lock_not_available then
   return false;
@@ -1368,6 +1377,9 @@ $$;
 -- are of one entry if all share it; `refusing` is null if none does.
 -- Locks stripes in order. If it is not `patient`, and one of them is held for longer than a moment, it admits nothing, and
 -- its answers are null: whoever keeps slots for tasks must not do so for as long as that (rule 42).
+declare
+  wanted smallint[] := array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1);
+  ends_at timestamptz := clock_timestamp() + interval '50 milliseconds';
 create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
                       patient boolean, out admissions smallint[], out holders uuid[])
 language plpgsql
