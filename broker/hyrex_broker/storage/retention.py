@@ -70,6 +70,7 @@ class RetentionStore:
         await connection.execute(_LANES["forget_rate_uses"])
         while await connection.fetchval(_SCHEDULES["forget"], keep, _AT_A_TIME) == _AT_A_TIME:
             pass
+        await connection.execute(_SCHEDULES["forget_names"], keep)
         await connection.execute(
             "delete from broker where seen_at < now() - $1::interval"
             " and not exists (select from worker_session where owner = broker.id)",

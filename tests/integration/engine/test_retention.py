@@ -80,3 +80,48 @@ async def test_tokens_and_the_audit_are_forgotten_when_their_time_is_over(databa
     finally:
         await connection.close()
     assert (kept, entries) == (["lasts"], ["89", "0"])
+
+
+async def test_slots_of_schedules_that_are_gone_are_forgotten_when_nobody_can_fill_them_again(
+    database_url: str,
+) -> None:
+    """Names that come and go, as with one schedule for each customer, leave nothing for ever; those of
+    schedules that are there, or were a week ago, stay."""
+    store, week = RetentionStore(database_url), timedelta(days=7)
+    connection = await connect(database_url)
+
+    async def left_after(days: int) -> list[tuple[str, bool]]:
+        await connection.execute(
+            "update forgotten_slots set left_at = now() - $1::integer * interval '1 day'"
+            " where left_at is not null",
+            days,
+        )
+        await store.maintain(week)
+        found = await connection.fetch("select schedule, left_at is not null from forgotten_slots order by 1")
+        return [tuple(row) for row in found]
+
+    try:
+        for name in ("back", "gone", "there"):
+            await connection.execute(_OLD_SLOT, name)
+        await connection.execute(_SCHEDULE, "there")
+        assert await left_after(0) == [("back", True), ("gone", True), ("there", False)]
+        assert await left_after(6) == [("back", True), ("gone", True), ("there", False)]
+        await connection.execute(_SCHEDULE, "back")
+        await connection.execute(_OLD_SLOT, "gone")
+        assert await left_after(8) == [("back", False), ("gone", True), ("there", False)], "its last slot"
+        assert await left_after(8) == [("back", False), ("there", False)]
+        await connection.execute("delete from schedule")
+        assert await left_after(8) == [("back", True), ("there", True)]
+    finally:
+        await connection.close()
+
+
+_OLD_SLOT = """
+insert into schedule_slot (namespace, schedule, slot, task_id, cause, stored_at)
+values (0, $1, clock_timestamp(), gen_random_uuid(), 'due', now() - interval '8 days')
+"""
+_SCHEDULE = """
+insert into schedule (namespace, name, task, queue, cron, tz, payload, options, catchup, jitter_s, source,
+                      next_at, due_at)
+values (0, $1, 'work', 'default', '0 0 * * *', 'UTC', '', '{}', 'latest', 0, 'operator', now(), now())
+"""

@@ -1128,7 +1128,8 @@ end
 $$;
 
 -- Of slots of a schedule up to this one it may be forgotten that they had their tasks: they are not filled any more. It
--- outlives the schedule, since another one of its name would fill them again.
+-- outlives the schedule by what tasks are kept for, since another one of its name would fill them again: `left_at` is when
+-- it was first found to be gone.
 create table forgotten_slots (
   namespace smallint not null,
   schedule  text not null,
@@ -1145,6 +1146,7 @@ create table seat (
   key        bigint not null,
   turn       bigint not null,
   seats_from bigint not null,
+  left_at   timestamptz,
   turns_from bigint not null,
   taken_at   timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,

@@ -226,6 +226,19 @@ with gone as (
 ), noted as (
   insert into forgotten_slots as f (namespace, schedule, through)
   select 0, schedule, max(slot) from gone group by schedule order by schedule
-  on conflict (namespace, schedule) do update set through = greatest(f.through, excluded.through)
+  on conflict (namespace, schedule) do update set through = greatest(f.through, excluded.through), left_at = null
 )
 select count(*)::integer from gone
+
+-- name: forget_names
+-- Removes what `forget` noted of schedules that have been gone for so long, so that names which come and go leave nothing.
+-- Of others it notes since when they have been gone, or that they are back. $1 how long.
+with noted as (
+  update forgotten_slots f set left_at = case when s.name is null then now() end
+  from forgotten_slots g
+  left join schedule s on s.namespace = g.namespace and s.name = g.schedule
+  where f.namespace = g.namespace and f.schedule = g.schedule and (s.name is null) = (f.left_at is null)
+)
+delete from forgotten_slots f
+where left_at < now() - $1::interval
+  and not exists (select from schedule s where s.namespace = f.namespace and s.name = f.schedule)
