@@ -1047,7 +1047,10 @@ create index debounce_by_task on debounce (task_id);
 -- Returns for each that is to be stored its id, and for each that is not also the holder, and whether that has another
 -- payload. Nothing for an id that is stored already. A function, since what locks before it looks needs a snapshot of
 -- later (rule 25). Locks keys in order; a task that somebody else has locked is about to leave, so it is passed over.
--- However many are sent together with one key, its holder is read once and moved once more for the last of them.
+-- However many are sent together with one key, its holder is read once and moved once, for the last of them.
+-- Each row that is written is one in the way of the next send for as long as a transaction is held open. So a key that is
+-- there is locked and not updated, and a task is moved a little further than it must be (by a 64th of its wait, a second
+-- at most): the sends of that time need not move it again.
 -- Where nothing is to be stored (`stores`), what moves nothing is left out, and its key as it is.
 create function take_debounce_keys(
   ids uuid[], lanes integer[], ranks smallint[], payloads bytea[], delays_ms bigint[], most_ms bigint[],
@@ -1060,11 +1063,16 @@ as $$
 declare
   item record;
   held record;
-  moved record;
+  place tid;  -- of the row that moves; null if it is a new one
+  waits_to timestamptz;
+  in_lane integer;
+  at_rank smallint;
   waiting uuid;
   waiting_payload bytea;
   waiting_until timestamptz;
   begun_anew interval;
+  due timestamptz;
+  slack interval;
 begin
   for item in
     select t.*, t.delay_ms * interval '1 millisecond' as wait, t.most_ms * interval '1 millisecond' as most,
@@ -1074,19 +1082,20 @@ begin
     window same as (partition by t.queue, t.name, t.key order by t.id)
     order by t.queue, t.name, t.key, t.id
   loop
-    if item.is_first and not stores then
-      select d.task_id, d.latest_at into held from debounce d
-      where d.namespace = 0 and d.queue = item.queue and d.name = item.name and d.key = item.key
-      for update;
+    if item.is_first then
       waiting := null;
       begun_anew := null;
-    elsif item.is_first then
-      insert into debounce as d (namespace, queue, name, key, task_id, latest_at)
-      values (0, item.queue, item.name, item.key, item.id, now() + item.most)
-      on conflict (namespace, queue, name, key) do update set key = excluded.key
-      returning d.task_id, d.latest_at into held;
-      waiting := null;
-      begun_anew := null;
+      loop
+        select d.task_id, d.latest_at into held from debounce d
+        where d.namespace = 0 and d.queue = item.queue and d.name = item.name and d.key = item.key
+        for update;
+        exit when found or not stores;
+        insert into debounce as d (namespace, queue, name, key, task_id, latest_at)
+        values (0, item.queue, item.name, item.key, item.id, now() + item.most)
+        on conflict (namespace, queue, name, key) do nothing
+        returning d.task_id, d.latest_at into held;
+        exit when found;
+      end loop;
     end if;
     if exists (select from task where task.id = item.id) then
       null;
@@ -1094,34 +1103,37 @@ begin
       begun_anew := item.wait;
       return query select item.id, waiting, item.payload <> waiting_payload;
     else
-      delete from delayed where held.task_id <> item.id and ctid = (
-        select ctid from delayed
-        where delayed.task_id = held.task_id and run_number = 0 and releases = 0 and redeliveries = 0
-        for update skip locked)
-      returning lane, rank into moved;
+      select ctid, lane, rank, run_at into place, in_lane, at_rank, waits_to from delayed
+      where held.task_id <> item.id and delayed.task_id = held.task_id
+        and run_number = 0 and releases = 0 and redeliveries = 0
+      for update skip locked;
       if found then
         waiting := held.task_id;
         waiting_payload := (select task.payload from task where task.id = held.task_id);
         waiting_until := held.latest_at;
-        insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-        values (waiting, moved.lane, moved.rank, greatest(least(now() + item.wait, waiting_until), now()),
-                0, 0, 0, 0, false);
+        begun_anew := item.wait;
         return query select item.id, waiting, item.payload <> waiting_payload;
       elsif stores then
         waiting := item.id;
         waiting_payload := item.payload;
         waiting_until := now() + item.most;
+        in_lane := item.lane;
+        at_rank := item.rank;
+        begun_anew := item.wait;
         update debounce set task_id = waiting, latest_at = waiting_until
         where namespace = 0 and debounce.queue = item.queue and debounce.name = item.name and debounce.key = item.key
           and debounce.task_id <> waiting;
-        insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
-        values (waiting, item.lane, item.rank, now() + item.wait, 0, 0, 0, 0, false);
         return query select item.id, null::uuid, null::boolean;
       end if;
     end if;
     if item.is_last and begun_anew is not null then
-      update delayed set run_at = greatest(least(now() + begun_anew, waiting_until), now())
-      where delayed.task_id = waiting;
+      due := least(now() + begun_anew, waiting_until);
+      slack := case when place is null then interval '0' else least(begun_anew / 64, interval '1 second') end;
+      if place is null or waits_to not between due and due + slack then
+        delete from delayed where ctid = place;
+        insert into delayed (task_id, lane, rank, run_at, run_number, attempt_number, redeliveries, releases, alone)
+        values (waiting, in_lane, at_rank, greatest(least(due + slack, waiting_until), now()), 0, 0, 0, 0, false);
+      end if;
     end if;
   end loop;
 end
@@ -1134,6 +1146,7 @@ create table forgotten_slots (
   namespace smallint not null,
   schedule  text not null,
   through   timestamptz not null,
+  left_at   timestamptz,
   primary key (namespace, schedule)
 );
 
@@ -1146,7 +1159,6 @@ create table seat (
   key        bigint not null,
   turn       bigint not null,
   seats_from bigint not null,
-  left_at   timestamptz,
   turns_from bigint not null,
   taken_at   timestamptz not null default clock_timestamp()
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -1357,6 +1369,9 @@ language plpgsql
 set search_path from current
 set lock_timeout = '50ms'
 as $$
+declare
+  wanted smallint[] := array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1);
+  ends_at timestamptz := clock_timestamp() + interval '50 milliseconds';
 begin
   begin
     perform from stripe where id = any (wanted) order by id for update nowait;  -- mostly nobody holds one
@@ -1379,9 +1394,6 @@ $$;
 -- are of one entry if all share it; `refusing` is null if none does.
 -- Locks stripes in order. If it is not `patient`, and one of them is held for longer than a moment, it admits nothing, and
 -- its answers are null: whoever keeps slots for tasks must not do so for as long as that (rule 42).
-declare
-  wanted smallint[] := array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1);
-  ends_at timestamptz := clock_timestamp() + interval '50 milliseconds';
 create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
                       patient boolean, out admissions smallint[], out holders uuid[])
 language plpgsql
