@@ -9,6 +9,11 @@ from typing import Final
 from tests.conformance.suite import Result, Verdict, load_scenarios
 
 _WIDTH: Final = 100  # of a line of a page (scripts/pages.py)
+_NO_SCENARIO: Final = (
+    "Retention, by outcome and by queue, has no scenario: its terms are settings of brokers and of"
+    " `UpdateQueue`, which operators call with `hyrex queue` and the dashboard and none of these clients has,"
+    " and a task that is gone is to them as one that never was (TASK_NOT_FOUND, which `replay` plays)."
+)
 MARKS = {Verdict.PASSED: "passed", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "skipped"}
 
 
@@ -59,6 +64,8 @@ def as_markdown(results: Sequence[Result]) -> str:
         "How each client library did in the suite of `tests/conformance`. A scenario is data, and is played",
         "against real brokers; `tests/conformance/AGENT.md` says how to add a language.",
         "`scripts/conformance --table docs/conformance.md` writes this page.",
+        "",
+        *wrap(_NO_SCENARIO, _WIDTH),
         "",
         *(f"- **{name}**: {_numbers_text(results, name)}" for name in columns),
         "",
