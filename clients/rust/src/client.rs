@@ -140,7 +140,7 @@ impl Client {
 
     /// A workflow by the id of its root or of any node: the graph and how each node stands.
     pub async fn get_workflow(&self, task_id: &str) -> Result<GetWorkflowResponse, Error> {
-        let request = GetWorkflowRequest { task_id: task_id.to_owned() };
+        let request = GetWorkflowRequest { task_id: task_id.to_owned(), ..Default::default() };
         let call = |mut stub: Stub, request| async move { stub.workflows.get_workflow(request).await };
         self.repeat(request, call).await
     }

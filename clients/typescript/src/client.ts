@@ -6,7 +6,7 @@ import {
   type ReplayTaskResponse, type RetryTasksResponse,
   type PlacedResult, SubmitOutcome, SubmitResult, type SubmitTasksResponse, TaskGroup, TaskServiceClient,
 } from "../gen/hyrex/v1/task_service.js";
-import { type GetWorkflowResponse, SubmitWorkflowRequest, type SubmitWorkflowResponse, WorkflowServiceClient } from "../gen/hyrex/v1/workflow_service.js";
+import { GetWorkflowRequest, type GetWorkflowResponse, SubmitWorkflowRequest, type SubmitWorkflowResponse, WorkflowServiceClient } from "../gen/hyrex/v1/workflow_service.js";
 import { addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, MOST_ITEMS, newId, pause, refusal } from "./wire.js";
 
 export interface CallOptions {
@@ -143,7 +143,7 @@ export class Client {
 
   /** A workflow by the id of its root or of any node: the graph and how each node stands. */
   async getWorkflow(taskId: string, options?: CallOptions): Promise<GetWorkflowResponse> {
-    return this.#call<GetWorkflowResponse>((_, ...rest) => this.#workflowClient.getWorkflow({ taskId }, ...rest), options);
+    return this.#call<GetWorkflowResponse>((_, ...rest) => this.#workflowClient.getWorkflow(GetWorkflowRequest.fromPartial({ taskId }), ...rest), options);
   }
 
   /** Store a new task like an earlier one; see itemError for the result. */
