@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyrex.codec import Codec, checked_codecs
 from hyrex.middleware import Middleware
 from hyrex.options import checked_name
+from hyrex.other_names import missing_of_app
 from hyrex.queue import HyrexQueue
 from hyrex.registry import HyrexRegistry
 from hyrex.task import HyrexTask
@@ -60,6 +61,12 @@ class HyrexApp:
     def queues(self) -> Mapping[str, HyrexQueue]:
         """All queues that were declared with HyrexQueue, by name."""
         return self._registry.queues
+
+    if not TYPE_CHECKING:  # a checker finds such a name by itself
+
+        def __getattr__(self, name: str) -> object:
+            """Called for what is not there: say so of what a registry has, as `@app.task` of Celery."""
+            raise missing_of_app(self, name, HyrexRegistry)
 
     def __repr__(self) -> str:
         return f"<app {self.name}: {len(self.tasks)} tasks>"

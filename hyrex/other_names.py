@@ -16,6 +16,7 @@ __all__ = [
     "advice",
     "knows_its_options",
     "missing",
+    "missing_of_app",
 ]
 
 P = ParamSpec("P")
@@ -112,3 +113,11 @@ def missing(of: object, name: str, ours: MappingProxyType[str, str]) -> Attribut
     if name in ours:
         told += f"; what is so called elsewhere is {ours[name]!r} here"
     return AttributeError(told, name=name, obj=of)
+
+
+def missing_of_app(app: object, name: str, registry: type) -> AttributeError:
+    """The error for an attribute that an app lacks; says which is one of a registry."""
+    told = f"{type(app).__name__!r} object has no attribute {name!r}"
+    if not name.startswith("_") and hasattr(registry, name):
+        told += f"; a registry has it: hy = HyrexRegistry(), hy.{name}, and app.add_registry(hy)"
+    return AttributeError(told, name=name, obj=app)

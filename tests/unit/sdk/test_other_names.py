@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hyrex import HyrexRegistry, HyrexTask, HyrexWorkflow, TaskHandle
+from hyrex import HyrexApp, HyrexRegistry, HyrexTask, HyrexWorkflow, TaskHandle
 from hyrex.definition import TaskOptions
 from hyrex.other_names import OF_HANDLES, OF_OPTIONS, OF_TASKS, OF_WORKFLOWS
 
@@ -42,6 +42,16 @@ def test_a_handle_says_what_celerys_get_is_called() -> None:
         AttributeError, match=r"'TaskHandle' object has no attribute 'get'; .* 'result' here$"
     ):
         add.handle(ID).get()  # type: ignore[attr-defined]
+
+
+def test_an_app_says_what_is_one_of_a_registry() -> None:
+    app = HyrexApp("shop")
+    told = r"'HyrexApp' object has no attribute 'task'; a registry has it: .* hy\.task, and app\.add_registry"
+    with pytest.raises(AttributeError, match=told):
+        app.task(print)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"object has no attribute 'nothing'$"):
+        app.nothing  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(app, "task")
 
 
 @pytest.mark.parametrize(
