@@ -23,6 +23,7 @@ Where = Annotated[str, typer.Option(metavar="FILTER", help="All tasks that it fi
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _SHOWN_CHARACTERS: Final = 2000
+_NOT_DONE: Final = ("not_found", "not_final", "not_dead", "expired", "refused")
 """Of arguments and labels; a payload may have 15 MiB."""
 
 
@@ -103,17 +104,23 @@ def _change(kind: str, where: str, task_ids: list[str] | None, wanted: BulkOptio
     for brokers, ids in urls_for_tasks(wanted.broker_url, task_ids).items():
         results += ask(brokers, partial(call, ids)).results
     outcome = getattr(task_service_pb2, f"{verb}Outcome")
-    _print_outcomes([(each.task_id, word(outcome, each.outcome)) for each in results], wanted.as_json)
+    refused = [each.error.message for each in results if word(outcome, each.outcome) == "refused"]
+    _print_outcomes(
+        [(each.task_id, word(outcome, each.outcome)) for each in results], refused, wanted.as_json
+    )
 
 
-def _print_outcomes(outcomes: list[tuple[str, str]], as_json: bool) -> None:
+def _print_outcomes(outcomes: list[tuple[str, str]], refused: list[str], as_json: bool) -> None:
+    """`refused`: what is told of tasks whose rows in an outbox were refused."""
     if as_json:
         print_list("results", [{"id": task_id, "outcome": outcome} for task_id, outcome in outcomes])
     else:
         print_table(("id", "outcome"), outcomes, "no tasks")
     if any(outcome == "expired" for _, outcome in outcomes):
         typer.echo("what has expired is sent again by `hyrex task replay ID`", err=True)
-    if any(outcome in ("not_found", "not_final", "not_dead", "expired") for _, outcome in outcomes):
+    for each in refused:
+        typer.echo(printable(each), err=True)
+    if any(outcome in _NOT_DONE for _, outcome in outcomes):
         raise typer.Exit(1)
 
 

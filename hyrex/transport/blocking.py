@@ -79,7 +79,7 @@ class BlockingCalls:
         """See Calls.dismiss. Raises CallFailed, TaskNotFound."""
         request = pb.DismissTasksRequest(task_ids=[task_id]).SerializeToString()
         answer = self._call("DismissTasks", request, pb.DismissTasksResponse)[1]
-        return dismissed(task_id, answer.results[0].outcome)
+        return dismissed(task_id, answer.results[0])
 
     def submit_workflow(self, workflow: OutgoingWorkflow, within_s: float) -> tuple[SendResult, bool]:
         """What became of a workflow, and whether no earlier attempt may have stored it. Raises CallFailed."""
@@ -98,7 +98,7 @@ class BlockingCalls:
         """See Calls.retry. Raises CallFailed, TaskNotFound."""
         request = pb.RetryTasksRequest(task_ids=[task_id]).SerializeToString()
         answer = self._call("RetryTasks", request, pb.RetryTasksResponse)[1]
-        return retried(task_id, answer.results[0].outcome)
+        return retried(task_id, answer.results[0])
 
     def complete(self, end: OutsideAnswer) -> bool:
         """See Calls.complete. Raises CallFailed, TaskNotFound, NotWaiting."""

@@ -16,7 +16,7 @@ from hyrex.backend.outgoing import Outgoing, SendResult
 from hyrex.backend.outgoing_workflow import OutgoingWorkflow
 from hyrex.backend.protocol import OutsideAnswer, Replay
 from hyrex.backend.workflow_state import WorkflowSnapshot
-from hyrex.errors import NotWaiting, TaskNotFound
+from hyrex.errors import CallRejected, NotWaiting, TaskNotFound
 from hyrex.runs import TaskSnapshot
 from hyrex.status import TaskStatus
 from hyrex.transport.cancels import is_ours
@@ -98,7 +98,7 @@ class Calls:
         request = pb.DismissTasksRequest(task_ids=[task_id])
         with _failures():
             response = await self._dismiss(request, timeout=timeout_s, metadata=self._metadata)
-        return dismissed(task_id, response.results[0].outcome)
+        return dismissed(task_id, response.results[0])
 
     async def complete(self, end: OutsideAnswer, timeout_s: float) -> bool:
         """End a task that waits for a call from outside. Return False if it had ended. Raises TaskNotFound,
@@ -132,7 +132,7 @@ class Calls:
         request = pb.RetryTasksRequest(task_ids=[task_id])
         with _failures():
             response = await self._retry(request, timeout=timeout_s, metadata=self._metadata)
-        return retried(task_id, response.results[0].outcome)
+        return retried(task_id, response.results[0])
 
     async def watch(self, task_ids: Sequence[str]) -> AsyncGenerator[list[TaskSnapshot], None]:
         """Yield the states of up to 1,000 tasks, then every change, until all have ended."""
@@ -154,18 +154,22 @@ def cancelled(task_id: str, outcome: Any) -> TaskStatus | None:
     return CANCELLED.get(outcome)
 
 
-def dismissed(task_id: str, outcome: Any) -> bool:
-    """Return True if a task is dismissed, by the answer. Raises TaskNotFound."""
-    if outcome == pb.DISMISS_OUTCOME_NOT_FOUND:
+def dismissed(task_id: str, result: pb.DismissResult) -> bool:
+    """Return True if a task is dismissed, by the answer. Raises TaskNotFound, CallRejected."""
+    if result.outcome == pb.DISMISS_OUTCOME_NOT_FOUND:
         raise _not_found(task_id)
-    return bool(outcome == pb.DISMISS_OUTCOME_DISMISSED)
+    if result.outcome == pb.DISMISS_OUTCOME_REFUSED:
+        raise _row_refused(result.error)
+    return result.outcome == pb.DISMISS_OUTCOME_DISMISSED
 
 
-def retried(task_id: str, outcome: Any) -> bool:
-    """Return True if a task runs again, by the answer to its retry. Raises TaskNotFound."""
-    if outcome == pb.RETRY_OUTCOME_NOT_FOUND:
+def retried(task_id: str, result: pb.RetryResult) -> bool:
+    """Return True if a task runs again, by the answer to its retry. Raises TaskNotFound, CallRejected."""
+    if result.outcome == pb.RETRY_OUTCOME_NOT_FOUND:
         raise _not_found(task_id)
-    return bool(outcome == pb.RETRY_OUTCOME_REQUEUED)
+    if result.outcome == pb.RETRY_OUTCOME_REFUSED:
+        raise _row_refused(result.error)
+    return result.outcome == pb.RETRY_OUTCOME_REQUEUED
 
 
 def complete_request(end: OutsideAnswer) -> pb.CompleteTasksRequest:
@@ -193,6 +197,10 @@ def completed(task_id: str, outcome: Any) -> bool:
 
 def _not_found(task_id: str) -> TaskNotFound:
     return TaskNotFound(f"no task has the id {task_id}", "NOT_FOUND", "TASK_NOT_FOUND")
+
+
+def _row_refused(error: pb.ItemError) -> CallRejected:
+    return CallRejected(error.message, "FAILED_PRECONDITION", error.reason, dict(error.metadata))
 
 
 def replay_request(replay: Replay) -> pb.ReplayTaskRequest:

@@ -97,6 +97,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The task's concurrency key has its maximum, and it was not to wait (NewTask.on_full): it is not stored. Of the
     metadata `key` is its key, `limit` the maximum, and `holder` the id of a task that holds it. It may be sent again.
     """
+    ERROR_REASON_ROW_REFUSED: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION: there is no such task, since its row in an outbox was refused. The message says why, and what
+    to do. Metadata: task_id.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons. In an ErrorInfo the prefix ERROR_REASON_ is left out."""
@@ -170,5 +174,9 @@ ERROR_REASON_SPANS_CELLS: ErrorReason.ValueType  # 25
 ERROR_REASON_KEY_BUSY: ErrorReason.ValueType  # 26
 """The task's concurrency key has its maximum, and it was not to wait (NewTask.on_full): it is not stored. Of the
 metadata `key` is its key, `limit` the maximum, and `holder` the id of a task that holds it. It may be sent again.
+"""
+ERROR_REASON_ROW_REFUSED: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION: there is no such task, since its row in an outbox was refused. The message says why, and what
+to do. Metadata: task_id.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

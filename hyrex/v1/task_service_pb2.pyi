@@ -132,6 +132,8 @@ class _RetryOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RetryOut
     """It has ended, and the time is over in which a run of it may begin (Task.expires_at); nothing changed. Replay it:
     the new task has no such time.
     """
+    RETRY_OUTCOME_REFUSED: _RetryOutcome.ValueType  # 5
+    """There is no such task, since its row in an outbox was refused: see `error`."""
 
 class RetryOutcome(_RetryOutcome, metaclass=_RetryOutcomeEnumTypeWrapper):
     """What a retry did to one task."""
@@ -148,6 +150,8 @@ RETRY_OUTCOME_EXPIRED: RetryOutcome.ValueType  # 4
 """It has ended, and the time is over in which a run of it may begin (Task.expires_at); nothing changed. Replay it:
 the new task has no such time.
 """
+RETRY_OUTCOME_REFUSED: RetryOutcome.ValueType  # 5
+"""There is no such task, since its row in an outbox was refused: see `error`."""
 Global___RetryOutcome: _TypeAlias = RetryOutcome  # noqa: Y015
 
 class _DismissOutcome:
@@ -164,6 +168,8 @@ class _DismissOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dismis
     """It has not failed, timed out or been lost for good; nothing changed."""
     DISMISS_OUTCOME_NOT_FOUND: _DismissOutcome.ValueType  # 3
     """There is no such task."""
+    DISMISS_OUTCOME_REFUSED: _DismissOutcome.ValueType  # 4
+    """There is no such task, since its row in an outbox was refused: see `error`."""
 
 class DismissOutcome(_DismissOutcome, metaclass=_DismissOutcomeEnumTypeWrapper):
     """What a dismissal did to one task."""
@@ -176,6 +182,8 @@ DISMISS_OUTCOME_NOT_DEAD: DismissOutcome.ValueType  # 2
 """It has not failed, timed out or been lost for good; nothing changed."""
 DISMISS_OUTCOME_NOT_FOUND: DismissOutcome.ValueType  # 3
 """There is no such task."""
+DISMISS_OUTCOME_REFUSED: DismissOutcome.ValueType  # 4
+"""There is no such task, since its row in an outbox was refused: see `error`."""
 Global___DismissOutcome: _TypeAlias = DismissOutcome  # noqa: Y015
 
 class _CompleteOutcome:
@@ -945,19 +953,25 @@ class RetryResult(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     outcome: Global___RetryOutcome.ValueType
     """What was done."""
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Where it was REFUSED: ROW_REFUSED, with a text that says why, and what to do."""
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         outcome: Global___RetryOutcome.ValueType = ...,
+        error: Global___ItemError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1019,19 +1033,25 @@ class DismissResult(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     outcome: Global___DismissOutcome.ValueType
     """What was done."""
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Where it was REFUSED: ROW_REFUSED, with a text that says why, and what to do."""
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         outcome: Global___DismissOutcome.ValueType = ...,
+        error: Global___ItemError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

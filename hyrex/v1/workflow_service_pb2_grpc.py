@@ -63,7 +63,7 @@ class WorkflowServiceServicer(object):
 
     def GetWorkflow(self, request, context):
         """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
-        task, or where it is neither a root nor a node.
+        task, or where it is neither a root nor a node; FAILED_PRECONDITION (ROW_REFUSED) where its row in an outbox was refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

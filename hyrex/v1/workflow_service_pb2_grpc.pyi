@@ -41,7 +41,7 @@ class WorkflowServiceStub:
     """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]
     """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
-    task, or where it is neither a root nor a node.
+    task, or where it is neither a root nor a node; FAILED_PRECONDITION (ROW_REFUSED) where its row in an outbox was refused.
     """
 
 @_typing.type_check_only
@@ -57,7 +57,7 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_service_pb2.GetWorkflowRequest, _workflow_service_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
-    task, or where it is neither a root nor a node.
+    task, or where it is neither a root nor a node; FAILED_PRECONDITION (ROW_REFUSED) where its row in an outbox was refused.
     """
 
 class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -82,7 +82,7 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_service_pb2.GetWorkflowResponse, _abc.Awaitable[_workflow_service_pb2.GetWorkflowResponse]]:
         """A root and its nodes as they stand, without payloads and results, or only how many stand where. NOT_FOUND (TASK_NOT_FOUND) where there is no such
-        task, or where it is neither a root nor a node.
+        task, or where it is neither a root nor a node; FAILED_PRECONDITION (ROW_REFUSED) where its row in an outbox was refused.
         """
 
 def add_WorkflowServiceServicer_to_server(servicer: WorkflowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

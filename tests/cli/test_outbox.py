@@ -127,6 +127,10 @@ def test_a_handle_and_doctor_say_that_a_row_was_refused(hyrex: Hyrex, database_u
     assert (handle.status, handle.task_name) == ("queued", "charge")
     assert "was refused, since no task can be made of it" in handle.waiting_for
     assert "its row in the outbox was refused" in hyrex("task", "why", row_id)
+    for command in (("task", "retry"), ("task", "dismiss"), ("task", "replay"), ("workflow", "get")):
+        done = CliRunner().invoke(program, [*command, row_id], env={"COLUMNS": "200"})
+        told = f"{done.output} {done.exception}"
+        assert (done.exit_code, f"`hyrex outbox retry {row_id}`" in told) == (1, True), told
     findings = {each["what"]: each for each in json.loads(hyrex("doctor", "--json", status=1))["findings"]}
     (found,) = (each for what, each in findings.items() if what.endswith(" outbox"))
     assert found["found"].startswith("1 refused row; the newest, of charge: this broker does not know")

@@ -130,7 +130,7 @@ def test_what_is_no_workflow_is_said(hyrex: Hyrex) -> None:
         "workflow", "list", "--state", "odd", status=2
     )
     plain = json.loads(hyrex("task", "send", "charge", "--json"))["id"]
-    assert "no task" in hyrex("workflow", "retry", plain, status=1)
+    assert "is neither a workflow nor a node of one" in hyrex("workflow", "retry", plain, status=1)
 
 
 def test_the_recipe_runs_a_workflow_once_for_each_slot(

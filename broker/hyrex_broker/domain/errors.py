@@ -8,6 +8,8 @@ BrokerError
 ├── TaskIdOutOfWindow       the id's time is too old or too far ahead
 ├── TaskIdConflict          the id is stored with other content
 ├── NoSuchTask
+│   └── NoWorkflow              the task is neither a workflow nor a node of one
+├── RowRefused              there is no such task, since its row in an outbox was refused
 ├── QueueNotFound
 ├── QueueInUse              it has tasks, or had some
 ├── PeerNotFound            no such worker session, broker or bulk operation
@@ -124,6 +126,22 @@ class NoSuchTask(BrokerError):
                 f" {' or '.join(carried_by)}, or give this broker the same --outbox-url"
             )
         super().__init__(told, {"task_id": task_id})
+
+
+class NoWorkflow(NoSuchTask):
+    """A task that is neither a workflow nor a node of one."""
+
+    def __init__(self, task_id: str) -> None:
+        BrokerError.__init__(
+            self, f"task {task_id} is neither a workflow nor a node of one", {"task_id": task_id}
+        )
+
+
+class RowRefused(BrokerError):
+    """There is no such task, since its row in an outbox was refused. `why`: with what to do."""
+
+    def __init__(self, task_id: str, why: str) -> None:
+        super().__init__(f"no task {task_id}: {why}", {"task_id": task_id})
 
 
 class QueueNotFound(BrokerError):

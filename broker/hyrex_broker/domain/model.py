@@ -220,6 +220,7 @@ class DismissOutcome(IntEnum):
     DISMISSED = 1
     NOT_DEAD = 2
     NOT_FOUND = 3
+    REFUSED = 4
 
 
 class RetryOutcome(IntEnum):
@@ -229,3 +230,4 @@ class RetryOutcome(IntEnum):
     NOT_FINAL = 2
     NOT_FOUND = 3
     EXPIRED = 4
+    REFUSED = 5

@@ -152,7 +152,7 @@ def reason_of(found: object) -> str:
     return str(found).partition("\n")[0][:_REASON_CHARACTERS]
 
 
-def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
+def why_waiting(row_id: str, held: HeldBack | None, queue: str, reason: str | None) -> str:
     """What a row waits for, as text for people."""
     match held:
         case None:
@@ -162,7 +162,8 @@ def why_waiting(held: HeldBack | None, queue: str, reason: str | None) -> str:
         case HeldBack.REFUSED:
             return (
                 f"its row in the outbox was refused, since no task can be made of it: {reason}; mend that and"
-                " try it again with `hyrex outbox retry ID`, or remove it with `hyrex outbox dismiss ID`"
+                f" try it again with `hyrex outbox retry {row_id}`, or remove it with"
+                f" `hyrex outbox dismiss {row_id}`"
             )
         case _:
             assert_never(held)

@@ -78,6 +78,8 @@ class TaskView:
     """A dead letter that somebody has dismissed."""
     in_outbox: str = ""
     """Why it is not stored as a task yet, if it was enqueued in a caller's transaction."""
+    is_refused: bool = False
+    """It is none because its row in the outbox was refused."""
     trace_context: bytes | None = None
     """The 26 bytes of a traceparent's parts; None without one, and where it was left out."""
     expires_at: datetime | None = None

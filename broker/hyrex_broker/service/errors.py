@@ -47,6 +47,8 @@ ROWS: Final[Mapping[type[BrokerError], Row]] = MappingProxyType(
         errors.TaskIdOutOfWindow: Row(_Code.INVALID_ARGUMENT, error_pb2.ERROR_REASON_TASK_ID_OUT_OF_WINDOW),
         errors.TaskIdConflict: Row(_Code.ALREADY_EXISTS, error_pb2.ERROR_REASON_TASK_ID_CONFLICT),
         errors.NoSuchTask: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_TASK_NOT_FOUND),
+        errors.NoWorkflow: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_TASK_NOT_FOUND),
+        errors.RowRefused: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_ROW_REFUSED),
         errors.QueueNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_QUEUE_NOT_FOUND),
         errors.QueueInUse: Row(_Code.FAILED_PRECONDITION, error_pb2.ERROR_REASON_QUEUE_IN_USE),
         errors.PeerNotFound: Row(_Code.NOT_FOUND, error_pb2.ERROR_REASON_PEER_NOT_FOUND),

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, Protocol
 
 from hyrex.v1 import task_pb2, task_service_pb2
-from hyrex_broker.domain.errors import InvalidField, NoSuchTask
+from hyrex_broker.domain.errors import InvalidField, NoSuchTask, RowRefused
 from hyrex_broker.domain.model import priority_of
 from hyrex_broker.domain.rights import ANYONE
 from hyrex_broker.domain.views import ReplayedTask
@@ -14,7 +14,7 @@ from hyrex_broker.service import fields, requests
 from hyrex_broker.service.callers import current_caller
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.service.submit import Results
-from hyrex_broker.service.task_rights import Looks
+from hyrex_broker.service.task_rights import Looks, TaskRights
 from hyrex_broker.service.terms import MAP_BYTES
 from hyrex_broker.service.times import duration_if_any
 from hyrex_broker.storage.reads import TaskReads
@@ -46,6 +46,7 @@ class Replays:
         self._reads = reads
         self._submits = submits
         self._looks = looks
+        self._rights = TaskRights(reads, looks)
 
     async def replay(
         self, request: task_service_pb2.ReplayTaskRequest, context: Context
@@ -54,7 +55,12 @@ class Replays:
         task_id = fields.task_id(request.task_id)
         new_id = fields.task_id(request.new_task_id, "new_task_id")
         earlier, caller = await self._reads.to_replay(task_id), current_caller()
-        if earlier is None or not caller.covers(earlier.queue):
+        if earlier is None:
+            view = (await self._rights.seen([task_id])).get(task_id)
+            if view is not None and view.is_refused:
+                raise RowRefused(task_id, view.in_outbox)
+            raise NoSuchTask(task_id)
+        if not caller.covers(earlier.queue):
             raise NoSuchTask(task_id)
         if earlier.of_workflow:
             remedy = "is of a workflow: retry it (RetryTasks), or send the workflow again under new ids"

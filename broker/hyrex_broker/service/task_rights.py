@@ -12,6 +12,7 @@ from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
 from hyrex_broker.service import convert
 from hyrex_broker.service.callers import current_caller
+from hyrex_broker.storage.reads import FOUND, Detail
 
 Outcome = TypeVar("Outcome")
 
@@ -41,7 +42,11 @@ class QueuesOf(Protocol):
 
 
 class QueuesOfTrees(QueuesOf, Protocol):
-    """Reads also where an act on a root would land."""
+    """Reads also where an act on a root would land, and tasks that are rows in an outbox."""
+
+    async def tasks(self, task_ids: Sequence[TaskId], detail: Detail) -> list[TaskView]:
+        """Unknown ids are missing. Raises StorageUnavailable."""
+        ...
 
     async def queues_below(self, task_ids: Sequence[TaskId]) -> dict[TaskId, list[str]]:
         """Of roots of workflows: the queues of their nodes. Raises StorageUnavailable."""
@@ -77,6 +82,11 @@ class TaskRights:
             for each in ids:
                 if (queue := queues.get(each)) is None or not caller.sees(queue):
                     raise NoSuchTask(each)
+
+    async def seen(self, ids: Sequence[TaskId]) -> dict[TaskId, TaskView]:
+        """Tasks that the caller may see, also those that are rows in an outbox; others are missing."""
+        caller, found = current_caller(), await self._reads.tasks(ids, FOUND) if ids else []
+        return {view.task_id: view for view in found if caller.sees(view.queue)}
 
     async def missing(self, ids: Sequence[TaskId]) -> list[TaskId]:
         """Those that are unknown or that the caller may not see."""

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from hyrex.v1 import task_pb2, workflow_service_pb2, workflow_service_pb2_grpc
-from hyrex_broker.domain.errors import InvalidField, NoSuchTask, RightMissing
+from hyrex_broker.domain.errors import InvalidField, NoSuchTask, NoWorkflow, RightMissing, RowRefused
 from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.ids import task_id as text_of
 from hyrex_broker.domain.model import TaskId
@@ -102,6 +102,7 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
         task_id, wanted = fields.task_id(request.task_id), _shown_nodes(request.nodes)
         workflow = await self._parts.store.of(task_id)
         if workflow is None:
+            await self._refuse(task_id)
             raise NoSuchTask(task_id)
         listed = set(workflow.nodes) if wanted is ShownNodes.ALL else {task_id}
         views = await self._views(workflow.root_id, listed)
@@ -121,6 +122,13 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
             counts = await self._counts(workflow)
         response.counts.extend(_node_counts(counts, len(workflow.nodes)))
         return response
+
+    async def _refuse(self, task_id: TaskId) -> None:
+        """Raises what is told of a task that is of no workflow, if the caller may see it, or of a row in an
+        outbox that was refused."""
+        view = (await self._rights.seen([task_id])).get(task_id)
+        if view is not None:
+            raise RowRefused(task_id, view.in_outbox) if view.is_refused else NoWorkflow(task_id)
 
     async def _views(self, root_id: TaskId, nodes: Collection[TaskId]) -> dict[TaskId, TaskView]:
         """A root and nodes of it; tasks of queues that the caller may not see are not there for it."""

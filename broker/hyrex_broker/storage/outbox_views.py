@@ -63,7 +63,8 @@ def _unfit_view(row: Any, held: HeldBack | None) -> TaskView:
         options=None,
         payload=row["payload"],
     )
-    return replace(_refused_view(shown), in_outbox=why_waiting(held, shown.queue, shown.reason))
+    why = why_waiting(shown.row_id, held, shown.queue, shown.reason)
+    return replace(_refused_view(shown), in_outbox=why, is_refused=held is HeldBack.REFUSED)
 
 
 def _refused_view(row: RefusedRow) -> TaskView:
@@ -87,7 +88,8 @@ def _refused_view(row: RefusedRow) -> TaskView:
         payload=row.payload,
         headers=None,
         runs=(),
-        in_outbox=why_waiting(HeldBack.REFUSED, row.queue, row.reason),
+        in_outbox=why_waiting(row.row_id, HeldBack.REFUSED, row.queue, row.reason),
+        is_refused=True,
     )
 
 
@@ -118,7 +120,8 @@ def _view(row: Any) -> TaskView:
         payload=row["payload"],
         headers=options.get("headers") if row["payload"] is not None else None,
         runs=(),
-        in_outbox=why_waiting(held, row["queue"], row["reason"]),
+        in_outbox=why_waiting(str(row["id"]), held, row["queue"], row["reason"]),
+        is_refused=held is HeldBack.REFUSED,
         trace_context=None if trace is None else bytes.fromhex(trace),
         concurrency_key=options.get("concurrency_key"),
         max_per_key=int(options.get("max_per_key", 1)) if "concurrency_key" in options else 0,

@@ -30,6 +30,7 @@ DISMISS_WORDS: Final = MappingProxyType(
         tasks.DISMISS_OUTCOME_DISMISSED: "dismissed",
         tasks.DISMISS_OUTCOME_NOT_DEAD: "did not fail",
         tasks.DISMISS_OUTCOME_NOT_FOUND: "not found",
+        tasks.DISMISS_OUTCOME_REFUSED: "refused in an outbox: see there",
     }
 )
 REFUSED: Final = "Refused"
@@ -48,6 +49,7 @@ RETRY_WORDS: Final = MappingProxyType(
         tasks.RETRY_OUTCOME_NOT_FINAL: "not ended yet",
         tasks.RETRY_OUTCOME_NOT_FOUND: "not found",
         tasks.RETRY_OUTCOME_EXPIRED: "its time to begin is over: replay it",
+        tasks.RETRY_OUTCOME_REFUSED: "refused in an outbox: see there",
     }
 )
 

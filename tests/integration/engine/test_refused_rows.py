@@ -112,6 +112,7 @@ async def test_a_row_that_was_refused_beside_is_known_by_its_id(both: Both, shop
     view = await both.reads.task(row_id)
     assert view is not None
     assert (view.name, view.queue, view.payload) == ("work", "mail", b'{"n": 1}')
+    assert view.is_refused
     assert f"was refused, since no task can be made of it: {BAD_PRIORITY}" in view.in_outbox
     assert await both.reads.queues_of([row_id]) == {row_id: "mail"}
     (watched,) = await both.reads.tasks([row_id], WATCHED)

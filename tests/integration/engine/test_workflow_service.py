@@ -29,7 +29,7 @@ from hyrex_broker.storage.workflows import WorkflowStore
 from tests.integration.engine.bench import Bench
 from tests.integration.engine.workflow_runs import LIMIT, begun, sent
 from tests.integration.service.stubs import reason_of
-from tests.integration.storage.stage import make_id
+from tests.integration.storage.stage import make_id, new_task
 
 
 @asynccontextmanager
@@ -230,7 +230,23 @@ async def test_a_workflow_is_shown_by_its_root_and_by_each_of_its_nodes(bench: B
 
 
 async def test_what_is_no_workflow_is_not_shown_as_one(bench: Bench) -> None:
+    plain = new_task()
+    await bench.submit([plain])
+    refused = make_id()
+    await bench.database.fetch(
+        "insert into outbox (id, task, queue, payload, options, held, reason, held_at)"
+        " values ($1, 'work', 'default', '{}', '{\"later\": 1}', 'refused', 'not known', now())",
+        refused,
+    )
     async with served(bench) as stub:
+        for task_id, code, words in (
+            (plain.task_id, "NOT_FOUND", f"task {plain.task_id} is neither a workflow nor a node of one"),
+            (refused, "FAILED_PRECONDITION", f"`hyrex outbox retry {refused}`"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await stub.GetWorkflow(GetWorkflowRequest(task_id=task_id))
+            assert told.value.code().name == code
+            assert words in (told.value.details() or "")
         assert await reason_of(stub.GetWorkflow(GetWorkflowRequest(task_id=make_id()))) == "TASK_NOT_FOUND"
 
 

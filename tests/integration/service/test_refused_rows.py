@@ -1,6 +1,7 @@
 """Refused rows of the outbox over a real channel: seen, tried again, changed and removed, by who may."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
@@ -8,6 +9,7 @@ import pytest
 
 from hyrex.v1 import admin_service_pb2 as wire
 from hyrex.v1 import task_service_pb2
+from hyrex_broker.domain.model import DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.service import refused as service
 from tests.integration.service.seeding import Seed, make_id
 from tests.integration.service.stubs import ROOT, Stubs, reason_of
@@ -189,6 +191,65 @@ async def test_get_watch_and_why_say_that_a_row_was_refused(stubs: Stubs, seed: 
     said = {task.waiting_for, why.sentence, watched.waiting_for}
     assert len(said) == 1
     assert f"was refused, since no task can be made of it: {UNKNOWN}" in said.pop()
+
+
+async def test_retry_dismiss_replay_and_get_workflow_say_that_a_row_was_refused(
+    stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent_from(monkeypatch, stubs)
+    row_id, waits, unknown = await refused_row(seed, later=1), await refused_row(seed), make_id()
+    await seed.execute("update outbox set held = 'full', reason = null where id = $1", waits)
+    # Of a workflow that is the caller's in part the engine says so, too.
+    ids = [row_id, waits, unknown, await seed.task()]
+    retried = (await stubs.tasks.RetryTasks(task_service_pb2.RetryTasksRequest(task_ids=ids))).results
+    assert [each.outcome for each in retried] == [
+        task_service_pb2.RETRY_OUTCOME_REFUSED,
+        task_service_pb2.RETRY_OUTCOME_NOT_FINAL,
+        task_service_pb2.RETRY_OUTCOME_NOT_FOUND,
+        task_service_pb2.RETRY_OUTCOME_NOT_FOUND,
+    ]
+    dismissed = (await stubs.tasks.DismissTasks(task_service_pb2.DismissTasksRequest(task_ids=ids))).results
+    assert [each.outcome for each in dismissed] == [
+        task_service_pb2.DISMISS_OUTCOME_REFUSED,
+        task_service_pb2.DISMISS_OUTCOME_NOT_DEAD,
+        task_service_pb2.DISMISS_OUTCOME_NOT_FOUND,
+        task_service_pb2.DISMISS_OUTCOME_NOT_FOUND,
+    ]
+    told = retried[0].error
+    assert (told.reason, told.code, told.metadata["task_id"]) == ("ROW_REFUSED", 9, row_id)
+    assert UNKNOWN in told.message
+    assert f"`hyrex outbox retry {row_id}`" in told.message
+    assert dismissed[0].error == told
+    assert not any(each.HasField("error") for each in (*retried[1:], *dismissed[1:]))
+    replay = task_service_pb2.ReplayTaskRequest(task_id=row_id, new_task_id=make_id())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stubs.tasks.ReplayTask(replay)
+    assert refused.value.details() == told.message
+    assert await reason_of(stubs.tasks.ReplayTask(replay)) == "ROW_REFUSED"
+
+
+def absent_from(monkeypatch: pytest.MonkeyPatch, stubs: Stubs) -> None:
+    """Have the engine find no task, as it does of rows in an outbox."""
+
+    async def retry(task_ids: Sequence[TaskId]) -> list[RetryOutcome]:
+        return [RetryOutcome.NOT_FOUND for _ in task_ids]
+
+    async def dismiss(task_ids: Sequence[TaskId], who: str) -> list[DismissOutcome]:
+        return [DismissOutcome.NOT_FOUND for _ in task_ids]
+
+    monkeypatch.setattr(stubs.recorded, "retry", retry)
+    monkeypatch.setattr(stubs.recorded, "dismiss", dismiss)
+
+
+async def test_of_rows_of_other_queues_a_token_is_told_nothing(
+    guarded: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent_from(monkeypatch, guarded)
+    row_id = await refused_row(seed, queue="other", later=1)
+    own = await made(guarded.admin, ROOT, "own", "read submit", "mail")
+    request = task_service_pb2.RetryTasksRequest(task_ids=[row_id])
+    (result,) = (await guarded.tasks.RetryTasks(request, metadata=own)).results
+    assert (result.outcome, result.HasField("error")) == (task_service_pb2.RETRY_OUTCOME_NOT_FOUND, False)
 
 
 @pytest.mark.parametrize(
