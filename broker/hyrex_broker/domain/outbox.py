@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Final, assert_never
+from typing import Final, Generic, Protocol, TypeVar, assert_never
 
 from hyrex_broker.domain.features import Feature
 from hyrex_broker.domain.keys import KeyedName
@@ -100,6 +100,31 @@ class OutboxRow:
     def named(self) -> KeyedName:
         """What decides the lane of its task."""
         return KeyedName(self.queue, self.task, self.concurrency_key, self.fair_key)
+
+
+class PlacedRow(Protocol):
+    """A row as a look has found it."""
+
+    @property
+    def place(self) -> Position:
+        """Where it is in the order of rows."""
+        ...
+
+    @property
+    def is_late(self) -> bool:
+        """True if its transaction was in progress at the last look."""
+        ...
+
+
+SeenRow = TypeVar("SeenRow", bound=PlacedRow)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRows(Generic[SeenRow]):
+    """What a look has found, and its snapshot."""
+
+    rows: list[SeenRow]
+    snapshot: CommitSnapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,28 +8,23 @@ Where anything breaks between the two, the rows are carried again, and those tha
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from hyrex_broker.domain.carried_rows import why_unfit
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position, RefusedRow, reason_of
+from hyrex_broker.domain.outbox import RefusedRow, reason_of
 from hyrex_broker.engine.looks import Look
-from hyrex_broker.storage.beside import CarriedRow, CarriedStore, OutboxBeside
+from hyrex_broker.engine.outbox_passes import BATCH, Passes, Pauses
+from hyrex_broker.storage.beside import CarriedRow, CarriedStore, OutboxBeside, RowBeside
 from hyrex_broker.storage.refused import RefusedStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 1000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 """Of one statement, or one row."""
-_SHORTEST_PAUSE_S: Final = 0.02
-LONGEST_PAUSE_S: Final = 0.25
-_IDLE_AFTER_S: Final = 60.0
-_IDLE_PAUSE_S: Final = 1.0
 _AWAY_PAUSE_S: Final = 2.0
 LOOK_BELOW_S: Final = 5.0
 FORGET_EVERY_S: Final = 60.0
@@ -41,8 +36,7 @@ class Carrier:
     def __init__(self, beside: OutboxBeside, store: CarriedStore) -> None:
         self._beside = beside
         self._store = store
-        self._cursor: Cursor | None = None
-        self._pass_from: CommitSnapshot | None = None
+        self.passes = Passes(beside)
         self.is_away = False
         """It did not answer the last time."""
         self.on_carried: Callable[[], None] = lambda: None
@@ -59,40 +53,20 @@ class Carrier:
             await self._beside.close()
 
     async def _carry(self) -> None:
-        pause_s, found_at = LONGEST_PAUSE_S, float("-inf")
+        pauses = Pauses()
         while True:
             try:
                 found = await self.carry_next()
                 self._is_there()
-                found_at = time.monotonic() if found else found_at
-                is_idle = time.monotonic() - found_at > _IDLE_AFTER_S
-                longest_s = _IDLE_PAUSE_S if is_idle else LONGEST_PAUSE_S
-                pause_s = 0.0 if found else min(max(_SHORTEST_PAUSE_S, 2 * pause_s), longest_s)
+                pause_s = pauses.after(found)
             except (StorageUnavailable, StatementRefused) as error:
                 self._failed(error)
-                pause_s = _AWAY_PAUSE_S
+                pause_s = pauses.failed(_AWAY_PAUSE_S)
             await asyncio.sleep(pause_s)
 
     async def carry_next(self) -> int:
         """Carry the next rows; how many were seen. Raises StorageUnavailable."""
-        if self._cursor is None:
-            self._cursor = Cursor(await self._beside.here())
-        cursor = self._cursor
-        seen = await self._beside.look(cursor, BATCH)
-        if self._pass_from is None:
-            self._pass_from = seen.snapshot
-        late = [row for row in seen.rows if row.is_late]
-        new = seen.rows[len(late) :]
-        await self._carry_rows([(row.row_id, row.size_bytes) for row in seen.rows])
-        if cursor is not self._cursor:
-            return len(seen.rows)  # it was set back meanwhile
-        if len(late) < BATCH and len(new) < BATCH:
-            # All was seen that the first look of this pass could see: go on with what it could not.
-            self._cursor, self._pass_from = Cursor(self._pass_from), None
-        else:
-            cursor.late = late[-1].place if late else cursor.late
-            cursor.new = new[-1].place if new else cursor.new
-        return len(seen.rows)
+        return await self.passes.next(self._carry_seen)
 
     async def bring(self, task_ids: Sequence[TaskId]) -> bool:
         """Carry those of these rows that are there and were not refused. Return False if nobody can tell now
@@ -120,6 +94,9 @@ class Carrier:
     async def retry(self, row_ids: Sequence[TaskId]) -> None:
         """Try to carry refused rows. Raises StorageUnavailable."""
         await self._carry_rows(sorted((await self._beside.sizes(row_ids, refused=True)).items()))
+
+    async def _carry_seen(self, rows: Sequence[RowBeside]) -> None:
+        await self._carry_rows([(row.row_id, row.size_bytes) for row in rows])
 
     async def _carry_rows(self, sized: Sequence[tuple[TaskId, int]]) -> None:
         for part in _parts(sized):
@@ -160,11 +137,7 @@ class Carrier:
         """Find what others left. Raises StorageUnavailable."""
         if self.is_away:
             return
-        cursor = self._cursor
-        first = cursor.since.next_xid if cursor is not None else (await self._beside.here()).next_xid
-        left = await self._beside.below(first)
-        if left is not None:
-            self._cursor, self._pass_from = Cursor(CommitSnapshot((), left), new=Position(left)), None
+        await self.passes.look_below()
 
     async def forget(self) -> None:
         """Forget rows that cannot come again, since they are there no more. Raises StorageUnavailable."""

@@ -16,27 +16,19 @@ from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import (
     ZERO_ID,
-    CommitSnapshot,
-    Cursor,
     HeldBack,
     OutboxRow,
-    Position,
 )
 from hyrex_broker.engine.dispatch.promoter import Promoter
 from hyrex_broker.engine.extra_slots import LanesAndRooms
 from hyrex_broker.engine.looks import Look
+from hyrex_broker.engine.outbox_passes import BATCH, Passes, Pauses
 from hyrex_broker.engine.outbox_tasks import OutboxTasks
 from hyrex_broker.storage.outbox import OutboxStore, is_old
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 1000
-_SHORTEST_PAUSE_S: Final = 0.02
-LONGEST_PAUSE_S: Final = 0.25
-_IDLE_AFTER_S: Final = 60.0
-_IDLE_PAUSE_S: Final = 1.0
-"""Where nobody has enqueued anything for a minute: a look costs half a millisecond of this process."""
 LOOK_BELOW_S: Final = 5.0
 _ROOM_EVERY_S: Final = 0.5
 REFUSED_EVERY_S: Final = 60.0
@@ -50,8 +42,7 @@ class OutboxRelay:
     ) -> None:
         self._store = store
         self.tasks = OutboxTasks(store, lanes, promoter, payload_limit_bytes)
-        self._cursor: Cursor | None = None
-        self._pass_from: CommitSnapshot | None = None
+        self.passes = Passes(store)
         self._room_due = 0.0
         self._hurried = asyncio.Event()
 
@@ -66,18 +57,13 @@ class OutboxRelay:
             group.create_task(self._look_elsewhere())
 
     async def _relay(self) -> None:
-        pause_s, found_at = LONGEST_PAUSE_S, float("-inf")
+        pauses = Pauses()
         while True:
             try:
-                found = await self.relay_next()
-                found += await self._relay_full_queues()
-                found_at = time.monotonic() if found else found_at
-                is_idle = time.monotonic() - found_at > _IDLE_AFTER_S
-                longest_s = _IDLE_PAUSE_S if is_idle else LONGEST_PAUSE_S
-                pause_s = 0.0 if found else min(max(_SHORTEST_PAUSE_S, 2 * pause_s), longest_s)
+                pause_s = pauses.after(await self.relay_next() + await self._relay_full_queues())
             except (StorageUnavailable, StatementRefused) as error:
                 log.debug("the outbox waits for the database", extra={"error": str(error)})
-                pause_s = LONGEST_PAUSE_S
+                pause_s = pauses.failed()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurried.wait()
@@ -85,24 +71,7 @@ class OutboxRelay:
 
     async def relay_next(self) -> int:
         """Make tasks of the next rows; how many were seen. Raises StorageUnavailable."""
-        if self._cursor is None:
-            self._cursor = Cursor(await self._store.here())
-        cursor = self._cursor
-        seen = await self._store.look(cursor, BATCH)
-        if self._pass_from is None:
-            self._pass_from = seen.snapshot
-        late = [row for row in seen.rows if row.is_late]
-        new = seen.rows[len(late) :]
-        await self.tasks.relay(seen.rows)
-        if cursor is not self._cursor:
-            return len(seen.rows)  # it was set back meanwhile
-        if len(late) < BATCH and len(new) < BATCH:
-            # All was seen that the first look of this pass could see: go on with what it could not.
-            self._cursor, self._pass_from = Cursor(self._pass_from), None
-        else:
-            cursor.late = late[-1].place if late else cursor.late
-            cursor.new = new[-1].place if new else cursor.new
-        return len(seen.rows)
+        return await self.passes.next(self.tasks.relay)
 
     async def relay_now(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
         """Make tasks of these rows, whether or not there is room: somebody cancels them. Those of which none
@@ -148,11 +117,7 @@ class OutboxRelay:
         """Find what others left, and queues with rows that wait for room. Raises StorageUnavailable."""
         for queue in await self._store.full_queues():
             self.tasks.full.setdefault(queue, ZERO_ID)
-        cursor = self._cursor
-        first = cursor.since.next_xid if cursor is not None else (await self._store.here()).next_xid
-        left = await self._store.below(first)
-        if left is not None:
-            self._cursor, self._pass_from = Cursor(CommitSnapshot((), left), new=Position(left)), None
+        await self.passes.look_below()
 
     async def retry_refused(self) -> None:
         """Try again what was refused: a broker of a later version may know it. Raises StorageUnavailable."""

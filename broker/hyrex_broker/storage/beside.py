@@ -18,7 +18,7 @@ import asyncpg
 from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import SchemaOutOfRange, StorageUnavailable
 from hyrex_broker.domain.model import TaskId
-from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position
+from hyrex_broker.domain.outbox import CommitSnapshot, Cursor, Position, SeenRows
 from hyrex_broker.storage.columns import integers
 from hyrex_broker.storage.connect import Connector, Timeouts, place
 from hyrex_broker.storage.connections import Connections
@@ -43,14 +43,6 @@ class RowBeside:
     is_late: bool
     """Its transaction was in progress at the last look."""
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SeenBeside:
-    """What a look has found, and its snapshot."""
-
-    rows: list[RowBeside]
-    snapshot: CommitSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +111,7 @@ class OutboxBeside:
         rows = await self.fetch(_OUTBOX["below"], str(xid))
         return int(rows[0]["xid"]) if rows else None
 
-    async def look(self, cursor: Cursor, most: int) -> SeenBeside:
+    async def look(self, cursor: Cursor, most: int) -> SeenRows[RowBeside]:
         """Up to so many rows of the transactions that were in progress, and so many of later ones."""
         begins = cursor.begins()
         rows = await self.fetch(
@@ -132,7 +124,7 @@ class OutboxBeside:
             most,
         )
         found = [_row(row) for row in rows if row["id"] is not None]
-        return SeenBeside(found, CommitSnapshot.read(rows[0]["snapshot"]))
+        return SeenRows(found, CommitSnapshot.read(rows[0]["snapshot"]))
 
     async def sizes(self, row_ids: Sequence[TaskId], *, refused: bool = False) -> dict[TaskId, int]:
         """Those of these rows that are there, and how many bytes each has. `refused`: also those that were

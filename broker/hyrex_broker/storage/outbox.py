@@ -1,7 +1,6 @@
 """The outbox: what callers stored in their own transactions. One statement makes tasks of its rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +16,7 @@ from hyrex_broker.domain.outbox import (
     OutboxRow,
     Position,
     RelayedTask,
+    SeenRows,
 )
 from hyrex_broker.storage import partitions
 from hyrex_broker.storage.columns import integers
@@ -35,14 +35,6 @@ RelayPlace: TypeAlias = tuple[LaneId, int | None]
 _Columns: TypeAlias = tuple[list[TaskId], list[LaneId], list[int | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class SeenRows:
-    """What a look has found, and its snapshot."""
-
-    rows: list[OutboxRow]
-    snapshot: CommitSnapshot
-
-
 class OutboxStore:
     """Statements of `outbox.sql`. Each raises StorageUnavailable."""
 
@@ -56,7 +48,7 @@ class OutboxStore:
         assert row is not None
         return CommitSnapshot.read(row["snapshot"])
 
-    async def look(self, cursor: Cursor, most: int) -> SeenRows:
+    async def look(self, cursor: Cursor, most: int) -> SeenRows[OutboxRow]:
         """Up to so many rows of the transactions that were in progress, and so many of later ones."""
         begins = cursor.begins()
         rows = await self._database.fetch(

@@ -10,7 +10,7 @@ import pytest
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import OPTIONS, CommitSnapshot, Cursor
-from hyrex_broker.engine.outbox import BATCH
+from hyrex_broker.engine.outbox_passes import BATCH
 from hyrex_broker.storage.columns import integers, texts
 from hyrex_broker.storage.outbox_views import waiting_tasks
 from hyrex_broker.storage.statements import load
@@ -271,7 +271,7 @@ async def test_a_look_reads_no_dead_rows_of_the_past(bench: Bench, caller: Any, 
         await caller.execute("analyze outbox")
         await relay_all(relay)
     last = await enqueue(caller)
-    cursor = relay._cursor
+    cursor = relay.passes.cursor
     assert cursor is not None
     plain = await _pages_of_a_look(bench, cursor)
     whole = await _pages_of_a_look(bench, Cursor(CommitSnapshot((), 0)))

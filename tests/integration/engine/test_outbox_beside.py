@@ -183,7 +183,7 @@ async def test_a_look_reads_no_rows_of_before_that_a_held_snapshot_keeps(
         await enqueue_many(caller, 4000)
         await both.carry_all()
         await enqueue(caller)
-        cursor = both.carrier._cursor
+        cursor = both.carrier.passes.cursor
         assert cursor is not None
         before = await _pages(caller)
         assert len((await both.beside.look(cursor, 1000)).rows) == 1
