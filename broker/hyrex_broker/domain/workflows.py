@@ -162,7 +162,7 @@ class StoredWorkflow:
     fail_fast: bool
 
 
-class Standing(NamedTuple):
+class NodeStanding(NamedTuple):
     """Where nodes stand alike."""
 
     state: TaskState
@@ -174,5 +174,5 @@ class StandingNodes(NamedTuple):
     """So many nodes of one queue stand alike."""
 
     queue: str
-    standing: Standing
+    standing: NodeStanding
     nodes: int

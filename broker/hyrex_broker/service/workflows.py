@@ -14,7 +14,7 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.domain.views import TaskView
-from hyrex_broker.domain.workflows import SentNode, Standing, StoredWorkflow, Workflow
+from hyrex_broker.domain.workflows import NodeStanding, SentNode, StoredWorkflow, Workflow
 from hyrex_broker.engine.submit.answers import Answer
 from hyrex_broker.engine.workflows import RefusedNode, WorkflowIntake
 from hyrex_broker.service import fields, requests
@@ -138,9 +138,9 @@ class WorkflowServicer(workflow_service_pb2_grpc.WorkflowServiceServicer):
             found += await reads.tasks(ids, LISTED)
         return {view.task_id: view for view in found if caller.sees(view.queue)}
 
-    async def _counts(self, workflow: StoredWorkflow) -> Counter[Standing]:
+    async def _counts(self, workflow: StoredWorkflow) -> Counter[NodeStanding]:
         """How many nodes that the caller may see stand where."""
-        counts, caller = Counter[Standing](), current_caller()
+        counts, caller = Counter[NodeStanding](), current_caller()
         for each in await self._parts.store.standings(workflow):
             if caller.sees(each.queue):
                 counts[each.standing] += each.nodes
@@ -171,12 +171,12 @@ def _shown_nodes(wanted: int) -> ShownNodes:
         raise InvalidField("nodes", wanted, "must be a value of ShownNodes") from None
 
 
-def _standing(view: TaskView) -> Standing:
+def _standing(view: TaskView) -> NodeStanding:
     cause = view.runs[-1].cause if view.state is TaskState.CANCELLED and view.runs else None
-    return Standing(view.state, cause)
+    return NodeStanding(view.state, cause)
 
 
-def _node_counts(counts: Counter[Standing], nodes: int) -> Iterator[workflow_service_pb2.NodeCount]:
+def _node_counts(counts: Counter[NodeStanding], nodes: int) -> Iterator[workflow_service_pb2.NodeCount]:
     """What is missing to so many nodes comes first."""
     if unseen := nodes - counts.total():
         yield workflow_service_pb2.NodeCount(count=unseen)
@@ -184,5 +184,5 @@ def _node_counts(counts: Counter[Standing], nodes: int) -> Iterator[workflow_ser
         yield workflow_service_pb2.NodeCount(
             status=task_pb2.TaskStatus.ValueType(state),
             cause=task_pb2.CancelCause.ValueType(cause or 0),
-            count=counts[Standing(state, cause)],
+            count=counts[NodeStanding(state, cause)],
         )

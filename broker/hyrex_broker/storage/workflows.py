@@ -12,8 +12,8 @@ from hyrex_broker.domain.states import cause_of, standing
 from hyrex_broker.domain.workflows import (
     Decided,
     Edge,
+    NodeStanding,
     SentNode,
-    Standing,
     StandingNodes,
     StoredNode,
     StoredWorkflow,
@@ -151,8 +151,10 @@ class WorkflowStore:
         return [StandingNodes(row["queue"], _standing(row), row["count"]) for row in rows]
 
 
-def _standing(row: Any) -> Standing:
-    return Standing(standing(row["live"], row["ran"], row["outcome"]), cause_of(row["outcome"], row["cause"]))
+def _standing(row: Any) -> NodeStanding:
+    return NodeStanding(
+        standing(row["live"], row["ran"], row["outcome"]), cause_of(row["outcome"], row["cause"])
+    )
 
 
 def _node(task_id: TaskId, row: Any, places: Mapping[TaskId, int]) -> SentNode:
