@@ -30,8 +30,8 @@ from hyrex_broker.service.complete_calls import CompleteCalls
 from hyrex_broker.service.frames import Begun, serve_frames
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context
-from hyrex_broker.service.replay import Replays
-from hyrex_broker.service.submit import PlacedResults, Results
+from hyrex_broker.service.replay import Replays, SubmitsTasks
+from hyrex_broker.service.submit import PlacedResults
 from hyrex_broker.service.task_changes import Cancelling, TaskChanges
 from hyrex_broker.service.task_rights import ListedMessages, Looks, TaskRights
 from hyrex_broker.service.unread import UnreadFrames
@@ -49,18 +49,8 @@ _FEW_TASKS: Final = 20
 _DEFAULT_PAGE: Final = 50
 
 
-class Submits(Protocol):
-    """Stores submitted tasks."""
-
-    async def submit(
-        self,
-        tasks: Sequence[task_pb2.NewTask],
-        results: Results,
-        patience_s: float | None = None,
-        caller: Hashable = None,
-    ) -> None:
-        """Add one result for each task, after the commit; callers have equal shares."""
-        ...
+class Submits(SubmitsTasks, Protocol):
+    """Stores groups of tasks too; callers have equal shares."""
 
     async def submit_groups(
         self,
@@ -69,7 +59,7 @@ class Submits(Protocol):
         patience_s: float | None = None,
         caller: Hashable = None,
     ) -> None:
-        """The same; add a result for each task that is not stored now."""
+        """Add a result for each task that is not stored now, after the commit."""
         ...
 
 

@@ -181,11 +181,9 @@ select id from task order by id limit 1
 -- that a task must have or null.
 -- Each returns `id` of what fits, and in its last row `looked_at` rows and the lowest `id` of those.
 
--- name: scan_task
--- Candidates among all tasks.
-with looked as materialized (
-  select id, lane, labels from task where id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
-), fitting as (
+-- part: fitting_tasks
+-- Those of a portion of tasks (`looked`) that fit, and how far it reaches; the end of a statement.
+fitting as (
   select id from looked
   where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
   order by id desc limit $5::integer
@@ -194,19 +192,20 @@ select id, null::bigint as looked_at from fitting
 union all
 select (select id from looked order by id limit 1), (select count(*) from looked)
 
+-- name: scan_task
+-- Candidates among all tasks.
+with looked as materialized (
+  select id, lane, labels from task where id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
+),
+-- use: fitting_tasks
+
 -- name: scan_workflows
 -- Candidates among roots of workflows.
 with looked as materialized (
   select id, lane, labels from task
   where kind = 1 and id < $1::uuid and id >= $2::uuid order by id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_tasks
 
 -- part: fitting_live
 -- Those of a portion of what lives (`looked`) that fit, and how far it reaches; the end of a statement.
@@ -300,28 +299,16 @@ select (select id from looked order by id limit 1), (select count(*) from looked
 with looked as materialized (
   select id, lane, labels from task where parent_id = $7::uuid and id < $1::uuid and id >= $2::uuid
   order by id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_tasks
 
 -- name: scan_tree
 -- Candidates among the tasks below a root (the index task_by_root). $7 root.
 with looked as materialized (
   select id, lane, labels from task where root_id = $7::uuid and id < $1::uuid and id >= $2::uuid
   order by id desc limit $4::integer
-), fitting as (
-  select id from looked
-  where ($3::integer[] is null or lane = any ($3)) and ($6::jsonb is null or labels @> $6)
-  order by id desc limit $5::integer
-)
-select id, null::bigint as looked_at from fitting
-union all
-select (select id from looked order by id limit 1), (select count(*) from looked)
+),
+-- use: fitting_tasks
 
 -- name: scan_labelled
 -- All candidates in a range of ids by their labels, in no order (the partial index task_by_labels). Looks at up to $4:
