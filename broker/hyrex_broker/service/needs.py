@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from hyrex.runtime.shell import shell_word
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.views import QueueView
 from hyrex_broker.service.times import timestamp
 from hyrex_broker.storage.cluster import ClusterStore, FullLimit, RefusedInQueue, StrangeTask
+
+_MOST_NAMED: Final = 5
+"""Names of tasks in one sentence."""
 
 
 async def needs_of(
@@ -24,7 +28,7 @@ async def needs_of(
     names = [queue.name for queue in queues] if of_these else None
     needs = [
         *_of_queues(queues, oldest),
-        *map(_strange, await store.strange_tasks(served, most)),
+        *_of_strange(await store.strange_tasks(served, most)),
         *map(_full, await store.full_limits(names, most)),
         *map(_refused, await store.refused_rows(names, most)),
     ]
@@ -56,15 +60,23 @@ def _of_queues(queues: Sequence[QueueView], oldest: Mapping[str, datetime]) -> I
             )
 
 
-def _strange(task: StrangeTask) -> pb.Need:
-    return pb.Need(
-        kind=pb.NEED_KIND_TASK_UNKNOWN,
-        queue=task.queue,
-        name=task.name,
-        sentence=f"no connected worker has {task.name}, and tasks of it are ready in queue {task.queue!r}",
-        remedy=f"hyrex run-worker MODULE:APP --queue={shell_word(task.queue)}",
-        since=timestamp(task.since),
-    )
+def _of_strange(tasks: Sequence[StrangeTask]) -> Iterator[pb.Need]:
+    """One for each queue, since one command mends it; the names that have waited longest come first."""
+    by_queue: dict[str, list[StrangeTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.since):
+        by_queue.setdefault(task.queue, []).append(task)
+    for queue, found in by_queue.items():
+        names = ", ".join(task.name for task in found[:_MOST_NAMED])
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        ready = f"tasks of {'it' if len(found) == 1 else 'them'} are ready in queue {queue!r}"
+        yield pb.Need(
+            kind=pb.NEED_KIND_TASK_UNKNOWN,
+            queue=queue,
+            name=found[0].name if len(found) == 1 else "",
+            sentence=f"no connected worker has {names}{more}, and {ready}",
+            remedy=f"hyrex run-worker MODULE:APP --queue={shell_word(queue)}",
+            since=timestamp(found[0].since),
+        )
 
 
 def _full(limit: FullLimit) -> pb.Need:

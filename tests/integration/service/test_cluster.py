@@ -84,6 +84,18 @@ async def test_what_needs_somebody_comes_with_the_command_that_mends_it(stubs: S
     assert full == {("served.full", ""), ("", "known")}
 
 
+async def test_names_that_no_worker_has_are_told_together_for_each_queue(stubs: Stubs, seed: Seed) -> None:
+    await seed.session(patterns=("*",), tasks=("known",))
+    for number in range(7):
+        await seed.ready(await seed.task(queue="mail", name=f"strange-{number}"))
+    await seed.ready(await seed.task(queue="other", name="strange-0"))
+    told = {need.queue: need for need in (await frame(stubs)).needs}
+    assert [told["mail"].name, told["other"].name] == ["", "strange-0"]
+    first = ", ".join(f"strange-{number}" for number in range(5))
+    assert told["mail"].sentence.startswith(f"no connected worker has {first} and 2 more, and tasks of them")
+    assert len((await frame(stubs)).needs) == 2
+
+
 async def test_large_clusters_are_named_in_part(
     stubs: Stubs, seed: Seed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
