@@ -1,5 +1,6 @@
 """The kinds of connections that `task.on` takes, known by the names of their classes: nothing is imported."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Final
 
 from hyrex.errors import NotInTransaction, UnknownConnection
@@ -13,7 +14,7 @@ _NUMBERED: Final = ("$1", "$2", "$3", "$4", "$5")
 _NAMES: Final = ("task", "payload", "queue", "options", "task_id")
 
 
-class SyncUser:
+class SyncUser(ABC):
     """A connection that is used without `await`."""
 
     name = "this connection"
@@ -27,16 +28,16 @@ class SyncUser:
         with translated(call):
             self.execute(call)
 
+    @abstractmethod
     def require_transaction(self) -> None:
         """Raise NotInTransaction unless what is executed now commits with something else."""
-        raise NotImplementedError
 
+    @abstractmethod
     def execute(self, call: Enqueue) -> None:
         """Make the call."""
-        raise NotImplementedError
 
 
-class AsyncUser:
+class AsyncUser(ABC):
     """A connection that is used with `await`."""
 
     name = "this connection"
@@ -44,9 +45,9 @@ class AsyncUser:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
+    @abstractmethod
     async def enqueue(self, call: Enqueue) -> None:
         """Make the call in the connection's transaction. Raises NotInTransaction."""
-        raise NotImplementedError
 
 
 class Psycopg(SyncUser):
