@@ -1370,21 +1370,28 @@ set search_path from current
 set lock_timeout = '50ms'
 as $$
 declare
-  wanted smallint[] := array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1);
   ends_at timestamptz := clock_timestamp() + interval '50 milliseconds';
 begin
   begin
-    perform from stripe where id = any (wanted) order by id for update nowait;  -- mostly nobody holds one
+    perform from stripe  -- mostly nobody holds one
+    where id = any (array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1))
+    order by id
+    for update nowait;
     return true;
   exception when lock_not_available then
   end;
-  -- A row's columns are computed before it is locked.
-  perform set_config(
-    'lock_timeout', greatest(ceil(extract(epoch from ends_at - clock_timestamp()) * 1000), 1)::text, true)
-  from stripe where id = any (wanted) order by id for update;
-  return true;
-exception when lock_not_available then
-  return false;
+  begin
+    -- A row's columns are computed before it is locked.
+    perform set_config(
+      'lock_timeout', greatest(ceil(extract(epoch from ends_at - clock_timestamp()) * 1000), 1)::text, true)
+    from stripe
+    where id = any (array(select distinct (key & 1023)::smallint as id from unnest(keys) as k (key) order by 1))
+    order by id
+    for update;
+    return true;
+  exception when lock_not_available then
+    return false;
+  end;
 end
 $$;
 
