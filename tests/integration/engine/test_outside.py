@@ -18,6 +18,7 @@ from hyrex_broker.domain.model import (
 from hyrex_broker.domain.states import TaskState
 from hyrex_broker.storage.follow import FIRST
 from hyrex_broker.storage.reads import TaskReads
+from hyrex_broker.storage.statements import NAMES
 from tests.integration.engine.bench import Bench
 from tests.integration.engine.outbox_calls import ids
 from tests.integration.engine.stored_rows import rows
@@ -63,6 +64,30 @@ async def test_a_call_ends_it_once(bench: Bench) -> None:
         (2, True, b"true", "ada")
     ]
     assert await ids(bench, "blocked", "task_id") == []
+
+
+async def test_that_others_have_ended_it_is_confirmed_before_it_is_answered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With synchronous replication the end that is seen may not be on the standby yet (replication.py)."""
+    first, second = await asked(bench), await asked(bench)
+    await bench.engine.outside.complete([first], YES)
+    statements: list[str] = []
+    fetch, execute = bench.database.fetch, bench.database.execute
+
+    async def noted(sql: str, *args: Any, **options: Any) -> Any:
+        statements.append(NAMES.get(sql, ""))
+        return await fetch(sql, *args, **options)
+
+    async def noted_too(sql: str, *args: Any, **options: Any) -> Any:
+        statements.append(NAMES.get(sql, ""))
+        return await execute(sql, *args, **options)
+
+    monkeypatch.setattr(bench.database, "fetch", noted)
+    monkeypatch.setattr(bench.database, "execute", noted_too)
+    ends = await bench.engine.outside.complete([first, second], YES)
+    assert ends == [CompleteOutcome.FINISHED, CompleteOutcome.ENDED]
+    assert statements == ["outside.complete", "cancel.standing", "replication.confirm"]
 
 
 async def test_what_waits_for_its_key_is_ended_by_no_call(bench: Bench) -> None:
