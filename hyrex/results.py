@@ -18,7 +18,7 @@ def result_of(state: TaskSnapshot, decode: Callable[[bytes], R]) -> R:
     if state.status is TaskStatus.COMPLETED:
         if state.hidden:
             raise ResultUnavailable(
-                f"{state.name} {state.task_id} completed, and its result is hidden from this token, which"
+                f"{state.title} completed, and its result is hidden from this token, which"
                 " lacks the scope 'payload'"
             )
         return decode(last.result or b"null" if last is not None else b"null")
@@ -26,7 +26,7 @@ def result_of(state: TaskSnapshot, decode: Callable[[bytes], R]) -> R:
 
 
 def _unavailable(state: TaskSnapshot, last: RunSnapshot | None) -> ResultUnavailable:
-    title = f"{state.name} {state.task_id}"
+    title = state.title
     attempts = (
         f"{last.attempt_number + 1} attempt{'s' if last.attempt_number else ''}" if last else "never ran"
     )

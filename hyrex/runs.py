@@ -60,6 +60,14 @@ class TaskSnapshot:
     cancel_requested: bool = False
     hidden: bool = False
     """The token lacks the scope `payload`, so results and errors were left out."""
+    node: str = ""
+    """What it is called in its workflow; empty if it is of none."""
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        node = f" (node {self.node!r})" if self.node else ""
+        return f"{self.name} {self.task_id}{node}"
 
 
 class TaskRun(Generic[R_co]):

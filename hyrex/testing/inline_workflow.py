@@ -27,7 +27,7 @@ class NodeRunner(Protocol):
     async def run_node(self, outgoing: Outgoing, node: NodeOfRun, way: Way) -> BaseException | None:
         """Note its end; return its last run's error."""
 
-    def wait_for_call(self, outgoing: Outgoing) -> None:
+    def wait_for_call(self, outgoing: Outgoing, node: str) -> None:
         """Have a node wait until a call from outside ends it."""
 
 
@@ -62,9 +62,9 @@ class InlineWorkflow:
                 continue
             task = self._task(at)
             if (cause := self._not_run(at)) is not None:
-                self._states[task_id] = _cancelled(task, cause)
+                self._states[task_id] = _cancelled(task, cause, self._outgoing.names[at])
             elif task.spec.task.is_outside:
-                runner.wait_for_call(task)
+                runner.wait_for_call(task, self._outgoing.names[at])
             else:
                 error = await runner.run_node(task, self._given(at), way)
                 first = first or error
@@ -82,7 +82,7 @@ class InlineWorkflow:
         """Cancel all that has not ended."""
         for at, task_id in enumerate(self._ids):
             if not self.state_of(at).status.is_final:
-                self._states[task_id] = _cancelled(self._task(at), "requested")
+                self._states[task_id] = _cancelled(self._task(at), "requested", self._outgoing.names[at])
 
     def snapshot(self) -> WorkflowSnapshot:
         """How it stands."""
@@ -100,7 +100,7 @@ class InlineWorkflow:
     def state_of(self, at: int) -> TaskSnapshot:
         """How the node at a place stands."""
         waits = self._states.get(self._ids[at])
-        return waits or state_without_runs(self._task(at), TaskStatus.BLOCKED)
+        return waits or state_without_runs(self._task(at), TaskStatus.BLOCKED, self._outgoing.names[at])
 
     @property
     def _ends(self) -> dict[str, TaskSnapshot]:
@@ -169,6 +169,6 @@ def _ended(
     return replace(state_without_runs(task, status), runs=(run,))
 
 
-def _cancelled(task: Outgoing, cause: str) -> TaskSnapshot:
+def _cancelled(task: Outgoing, cause: str, node: str) -> TaskSnapshot:
     ended = _ended(task, TaskStatus.CANCELLED)
-    return replace(ended, runs=(replace(ended.runs[0], cause=cause),))
+    return replace(ended, runs=(replace(ended.runs[0], cause=cause),), node=node)

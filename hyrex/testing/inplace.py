@@ -191,10 +191,10 @@ class InlineTasks:
         task = SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing, node)
         return (await self._run(self._enter(task), way))[1]
 
-    def wait_for_call(self, outgoing: Outgoing) -> None:
+    def wait_for_call(self, outgoing: Outgoing, node: str) -> None:
         """Have a node wait until complete() ends it."""
         task = self._enter(SentTask(handle_of(outgoing), outgoing.spec.config, None, outgoing))
-        self._observe(task, state_without_runs(outgoing, TaskStatus.BLOCKED))
+        self._observe(task, state_without_runs(outgoing, TaskStatus.BLOCKED, node))
 
     async def _run(self, task: SentTask, way: Way) -> tuple[TaskSnapshot, BaseException | None]:
         if _depth.get() >= DEEPEST:

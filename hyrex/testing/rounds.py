@@ -132,7 +132,7 @@ async def run_rounds(
         runs.append(_run_state(run, outcome))
         if not _is_retried(run, outcome):
             state = TaskSnapshot(run.task_id, run.name, run.queue, runs[-1].status, tuple(runs))
-            return state, error
+            return replace(state, node=node.node) if node is not None else state, error
         number = run.run_number + 1
         run = _replaced(run, number)
 

@@ -58,10 +58,10 @@ class SentTask:
         return Outgoing(replay.new_id, spec, payload, origin_here())
 
 
-def state_without_runs(outgoing: Outgoing, status: TaskStatus) -> TaskSnapshot:
-    """How a task stands that has not run."""
+def state_without_runs(outgoing: Outgoing, status: TaskStatus, node: str = "") -> TaskSnapshot:
+    """How a task stands that has not run. `node`: what it is called in its workflow."""
     config = outgoing.spec.config
-    return TaskSnapshot(outgoing.task_id, config.name, config.queue, status, ())
+    return TaskSnapshot(outgoing.task_id, config.name, config.queue, status, (), node=node)
 
 
 def ended_by(end: OutsideAnswer, state: TaskSnapshot, now: datetime) -> TaskSnapshot:

@@ -258,6 +258,7 @@ def task_state(task: task_pb2.Task) -> TaskSnapshot:
         waiting_for=task.waiting_for,
         cancel_requested=task.cancel_requested,
         hidden=task.hidden,
+        node=task.node,
     )
 
 

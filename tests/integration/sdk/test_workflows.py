@@ -54,6 +54,10 @@ def test_what_failed_is_skipped_told_and_run_again(served: LiveHyrex, tmp_path: 
         "anyway": "completed",
     }
     assert handle.nodes["anyway"].result(WITHIN_S) == "4: no parcel"
+    for name, task, kind in (("once", "once", TaskFailed), ("second", "tell", TaskWasCancelled)):
+        node = handle.nodes[name]
+        with pytest.raises(kind, match=f"^{task} {node.id} \\(node '{name}'\\)"):
+            node.result()
     skipped = get_task(handle.nodes["tell"].id)
     assert [run.cause for run in skipped.task_runs] == ["skipped"]
     marker.touch()

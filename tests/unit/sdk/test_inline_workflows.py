@@ -16,6 +16,7 @@ from hyrex import (
     SendInfo,
     TaskFailed,
     TaskNotFound,
+    TaskWasCancelled,
     WorkflowHandle,
     get_hyrex_workflow_context,
 )
@@ -104,6 +105,9 @@ def test_a_bad_end_skips_what_waits_for_it_and_what_runs_anyway_has_its_default(
         assert [run.cause for run in handle.nodes["skipped"].task_runs] == ["skipped"]
         with pytest.raises(TaskFailed, match=r"WorkflowFailed: bad \(failed\), skipped \(cancelled\)"):
             handle.result()
+        for name, kind in (("bad", TaskFailed), ("skipped", TaskWasCancelled)):
+            with pytest.raises(kind, match=rf"^square \S+ \(node '{name}'\)"):
+                handle.nodes[name].result()
 
 
 def test_the_error_of_a_node_is_raised_where_its_workflow_is_sent_after_all_have_run() -> None:
