@@ -322,9 +322,9 @@ class NewTask(_message.Message):
     """The first task of the tree this one belongs to; empty means the task itself."""
     debounce_key: _builtins.str
     """If set, 1..255 bytes, with a delay above zero: while another task of the same queue and name with the same key waits
-    for its delay, this one is not stored and the other one waits anew, for this delay. The answer names it and says
-    SUBMIT_OUTCOME_DEDUPLICATED. Once it may run, the next task of that key begins anew. Not together with
-    idempotency_key, run_at or expires_in.
+    for its delay, this one is not stored and the other one waits anew, for this delay or up to a 64th of it longer (a
+    second at most). The answer names it and says SUBMIT_OUTCOME_DEDUPLICATED. Once it may run, the next task of that
+    key begins anew. Not together with idempotency_key, run_at or expires_in.
     """
     concurrency_key: _builtins.str
     """If set, 1..255 bytes: of the tasks of this queue and name with this key at most max_per_key are ready or run at
