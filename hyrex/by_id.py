@@ -1,4 +1,4 @@
-"""What is done with a task of which only the id is known; each makes a handle and has that do it."""
+"""Acts on tasks of which only the id is known: each function makes a handle and calls its method."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -115,7 +115,7 @@ def retry(workflow_id: WorkflowId, broker_url: CellsUrl = DEFAULT_URL, as_json: 
 
 
 async def _listed(channel: "grpc.aio.Channel", request: Any) -> tuple[Any, dict[str, Any]]:
-    """A page of roots, and how far those are that live, as long as these have not too many nodes."""
+    """A page of roots, and how far the living ones are, unless they have too many nodes together."""
     from hyrex.transport.node_words import ENDED, node_word
     from hyrex.v1 import task_service_pb2_grpc
     from hyrex.v1 import workflow_service_pb2 as wire

@@ -331,7 +331,7 @@ class RemoteBackend:
             return self._living().call(make)
 
     def end_if_brief(self) -> None:
-        """To be called at the end of what was begun: once the main thread has ended, what lives on when the
-        interpreter goes may abort it."""
+        """Retire this client if it was made after the end of the main thread: a thread that still lives when
+        the interpreter goes may abort it. Call it at the end of what was begun."""
         if self._is_brief:
             self.retire()

@@ -22,7 +22,7 @@ WORST_FIRST: Final = (
     "failed", "timed_out", "lost", "running", "retrying", "queued", "scheduled", "blocked", "cancelled",
     "skipped", "unknown", "completed",
 )  # fmt: skip
-"""In this order several nodes have their word from one of them."""
+"""The word of several nodes is the first of these that one of them has."""
 ENDED: Final = frozenset({"failed", "timed_out", "lost", "cancelled", "skipped", "completed"})
 BAD_ENDS: Final = ENDED - {"completed"}
 UNSEEN: Final = "unknown"

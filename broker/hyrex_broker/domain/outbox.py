@@ -172,8 +172,8 @@ def why_refused(row: OutboxRow, limit_bytes: int) -> str | None:
 
 
 def reason_of(found: object) -> str:
-    """What is stored of the reason for which a row is refused: of an error its first line, since what follows
-    may quote what the row carries."""
+    """Why a row is refused, as it is stored: of an error its first line, since the others may quote what the
+    row carries."""
     return str(found).partition("\n")[0][:_REASON_CHARACTERS]
 
 
@@ -196,8 +196,8 @@ def why_waiting(row_id: str, held: HeldBack | None, queue: str, reason: str | No
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row of which no task can be made, as people see it. What its owner inserted himself may be anything:
-    texts are cut, and what is no time or too large is None."""
+    """A row of which no task can be made, as people see it. Whoever owns the table may have inserted
+    anything: texts are cut; an impossible time, or what is too large, is None."""
 
     row_id: TaskId
     task: str

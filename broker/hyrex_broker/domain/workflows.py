@@ -31,7 +31,7 @@ class TaskKind(IntEnum):
 
 
 class Edge(NamedTuple):
-    """That a node waits for another: by its place among the nodes, and its id."""
+    """An upstream that a node waits for: its place among the nodes, and its id."""
 
     place: int
     task_id: TaskId
@@ -110,7 +110,7 @@ def _node(node: SentNode, followers: Sequence[TaskId]) -> StoredNode:
 
 
 def _is_plain(edges: Sequence[Edge]) -> bool:
-    """Return True if the list of their upstreams, the last one first, says all of them."""
+    """Return True if the edges are no more than a list of upstreams in the order of their places."""
     before = -1
     for place, _, parameter, runs_anyway in edges:
         if parameter or runs_anyway or place <= before:

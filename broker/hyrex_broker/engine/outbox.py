@@ -96,7 +96,7 @@ class OutboxRelay:
             if rows:
                 made += await self.tasks.relay_with_room(rows)
             elif after != ZERO_ID:
-                self.tasks.full[queue] = ZERO_ID  # one that was passed over is looked for, then
+                self.tasks.full[queue] = ZERO_ID  # then look for one that was passed over
             else:
                 del self.tasks.full[queue]
         if made:

@@ -11,7 +11,7 @@ from hyrex_broker.service.worker_convert import HIGHEST_LIMIT
 from hyrex_broker.storage.queues import LimitChange, QueueChange
 
 HIGHEST_MAX_WAITING: Final = 1_000_000
-"""A look counts no further than a queue's maximum: so much takes a look some tenths of a second."""
+"""A look counts up to a queue's maximum: to count so many takes it some tenths of a second."""
 
 
 def checked_change(request: queue_service_pb2.UpdateQueueRequest, terms: RetentionTerms) -> QueueChange:

@@ -56,16 +56,16 @@ class FollowStore:
         return [MovedTask(TaskId(str(row[0])), row[1], row[2]) for row in rows]
 
     async def elected(self, broker: BrokerId, settled: timedelta) -> datetime | None:
-        """If this broker sweeps for all: a time, at least so long ago, before which nothing more appears."""
+        """A time, at least so long ago, before which nothing more appears; None if another broker sweeps."""
         row = await self._database.fetchrow(_SQL["elected"], broker, settled, read=True)
         return row["settled"] if row is not None and row["elected"] else None
 
     async def ended(self, above: tuple[datetime, TaskId], until: datetime, limit: int) -> Unfollowed:
-        """What nobody has followed of so many ends, by their times."""
+        """Of the next ends, up to `limit` by their times: what nobody has followed."""
         return await self._unfollowed("ended", above, until, limit)
 
     async def entered(self, above: tuple[datetime, TaskId], until: datetime, limit: int) -> Unfollowed:
-        """What nobody has looked at of so many tasks that were put into `blocked`, by their times."""
+        """The same of tasks that were put into `blocked`."""
         return await self._unfollowed("entered", above, until, limit)
 
     async def _unfollowed(

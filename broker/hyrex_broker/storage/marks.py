@@ -53,5 +53,5 @@ class MarkStore:
             )
 
     async def lower(self, mark: Mark) -> None:
-        """Keep this one in the place of a higher one: the clock was set back since."""
+        """Replace a higher mark by this one: the clock was set back since that was stored."""
         await self._database.execute(_SQL["lower_mark"], mark.lane, mark.rank, mark.at)

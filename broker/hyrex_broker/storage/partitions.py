@@ -95,8 +95,8 @@ async def _limit(connection: Any, retention: timedelta) -> datetime:
 
 
 async def moment(connection: Any) -> datetime:
-    """The time by the clock that is behind: if one of them jumped ahead, days in which tasks are stored now
-    would be long ago."""
+    """The earlier time of two clocks, the database's and this process's: by one that jumped ahead, days in
+    which tasks are stored now would be long ago."""
     now: datetime = min(await connection.fetchval("select now()"), datetime.now(UTC))
     return now
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PORTION: Final = 20_000
 _AT_ONCE: Final = 1000
-"""So many are removed under one lock, for which whoever interns lanes waits."""
+"""How many are removed under one lock: whoever interns lanes waits for it."""
 _AHEAD: Final = timedelta(days=partitions.DAYS_AHEAD + 2)
 """A task's id may be so much later than the moment at which it was stored."""
 _SQL: Final = load("unused")

@@ -80,9 +80,9 @@ class WorkflowStore:
     async def runs_of(
         self, task_ids: Sequence[HexId], most_bytes: int, most_bound: int
     ) -> tuple[dict[HexId, NodeRun], int]:
-        """What the runs of those of these tasks are given that are nodes, and for how many tasks, from the
-        first one on, this was looked up: at least for one. It stops before the results have more than
-        `most_bytes`, and before more than `most_bound` of the tasks are given results."""
+        """What the runs of nodes among these tasks are given, and how many of the tasks were looked up, from
+        the first one on: at least one. It stops before the results have more than `most_bytes`, and before
+        more than `most_bound` of the tasks are given results."""
         rows = await self._database.fetch(_SQL["nodes"], sorted(task_ids))
         nodes = {hex_id(row["id"]): row for row in rows}
         if not nodes:

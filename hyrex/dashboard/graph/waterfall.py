@@ -21,7 +21,7 @@ MARKS: Final = 5
 _STEPS: Final = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 """Seconds between two marks below 15 s, each times a power of ten."""
 _LONG_STEPS_S: Final = (15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1200, 1800, 2700)
-"""From 15 s on, as clocks have them; above the last one whole hours."""
+"""From 15 s on, round as on a clock; above the last one come whole hours."""
 WAITING: Final = frozenset({"queued", "scheduled", "retrying", "blocked"})
 
 
@@ -84,7 +84,7 @@ def waterfall_of(boxes: Sequence[Box], opened: int | None, now: datetime | None 
 
 def axis_s(seconds: float) -> float:
     """The shortest axis on which this has room and whose marks are round."""
-    least = max(seconds, 0.004) / (MARKS - 1) * 0.999999  # what a mark is short of by its fraction alone
+    least = max(seconds, 0.004) / (MARKS - 1) * 0.999999  # a rounding error must not cost a step
     hours = math.ceil(least / 3600) * 3600
     if least > _LONG_STEPS_S[-1]:
         return hours * (MARKS - 1)

@@ -16,9 +16,9 @@ from hyrex.v1 import task_service_pb2 as tasks
 from hyrex.v1 import workflow_service_pb2 as wire
 
 ROWS: Final = 50
-# Of all living workflows of a page together: they are looked at as often as the page is, and counting 1,000
-# nodes takes 8 ms of CPU.
 NODES_LOOKED_AT: Final = 10_000
+"""At most, of all living workflows of a page together: to count 1,000 nodes takes 8 ms of CPU, each time that
+the page is refreshed."""
 BAD_STATES: Final = ("failed", "cancelled")
 KINDS: Final = {"": (), "living": ("blocked",), "bad": BAD_STATES, "completed": ("completed",)}
 """What may be listed, and the statuses of it."""

@@ -52,8 +52,8 @@ class Presence:
         self.carries = False
         """This broker takes the rows of an outbox in another database."""
         self.carrying: Sequence[str] = ()
-        """The others that do, where this one does not: a task that is not found here may wait there. They are
-        kept when they go, since it waits then all the more."""
+        """The others that do, if this one does not: a task that is not found here may wait there. They stay
+        known when they stop, since the task waits still."""
 
         self.on_unknown: Callable[[Sequence[str]], None] = lambda features: None
         """Called while features are used in this database that this broker lacks."""

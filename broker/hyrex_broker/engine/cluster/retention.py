@@ -29,7 +29,7 @@ class Retention:
         self._wanted = asyncio.Event()
         self._failed = False
         self.on_round: Callable[[], Awaitable[None]] = _nothing
-        """Called after each round, be it this broker's or another one's."""
+        """Called after each round, also after one in which another broker had the lock."""
 
     def hurry(self) -> None:
         """Make partitions now: a day has none, as after days in which no broker ran."""

@@ -135,7 +135,7 @@ class LaneSchedule:
                 self._place(lane)
 
     def forget(self, lanes: Collection[LaneId]) -> None:
-        """Forget lanes that are gone: they have no work, whatever was heard of it."""
+        """Forget lanes that are gone: they have no work, even if another broker has just told of some."""
         for lane in lanes:
             self.active.pop(lane, None)
             self._parked.pop(lane, None)

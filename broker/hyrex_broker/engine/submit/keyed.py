@@ -22,8 +22,8 @@ from hyrex_broker.storage.submit import HandedOff
 
 _NONE: Final = TaskExtras()
 _NO_HANDOFF_S: Final = 10.0
-"""For so long nothing with a key is handed off after a stripe was held for longer than 50 ms (`try_stripes`).
-So slots are kept from other tasks for a two hundredth part of the time at most."""
+"""How long nothing with a key is handed off after a stripe was held for longer than 50 ms (`try_stripes`): so
+slots are kept from other tasks for half a percent of the time at most."""
 BUCKETS: Final = 64
 
 FairKey: TypeAlias = tuple[str, str, str]

@@ -4,10 +4,10 @@
 select moved, into_lane, at_rank from follow($1::uuid[], $2::bigint[])
 
 -- name: elected
--- Whether this broker sweeps for all: the oldest one that is alive does. And before which time nobody records an end any
--- more, nor puts anything into `blocked`: so long ago, or when the oldest transaction of a broker began that has written
--- and is not visible yet, as while its commit waits for a standby. They are known by the first part of their connections'
--- name, as this one. One that was seen in the future is gone, and the clock was set back since. $1 id, $2 how long ago.
+-- Whether this broker sweeps for all: the oldest one that is alive does. And `settled`: no end and no blocked task will
+-- appear with an earlier time. That is so long ago, or the begin of the oldest transaction of a broker that has written and is
+-- not visible yet, as while its commit waits for a standby. Brokers are known by the first part of their connections' name.
+-- One that was seen in the future is gone, and the clock was set back since. $1 id, $2 how long ago.
 select coalesce(min(id) = $1, false) as elected, least(now() - $2::interval, (
     select min(xact_start) - interval '1 microsecond' from pg_stat_activity
     where datname = current_database() and backend_xid is not null
@@ -15,9 +15,9 @@ select coalesce(min(id) = $1, false) as elected, least(now() - $2::interval, (
 from broker where seen_at between now() - interval '10 seconds' and now() + interval '10 seconds'
 
 -- name: ended
--- Of so many ends in followed lanes, in the order of their times, what nobody has followed: tasks that still have a seat; keys
--- that others wait for, of what never ran; nodes and roots that wait for nothing that lives, or are to be stopped. The last
--- row has the last end that was looked at, and none if there was no other.
+-- A page of ends in followed lanes, in the order of their times, and of these what nobody has followed: tasks that still have
+-- a seat; keys of tasks that never ran, if others wait for them; nodes and roots that wait for nothing that lives, or are to
+-- be stopped. The last row has the last end that was looked at; there is no row if there was none.
 -- $1 ends after this time, or $2 at it and of tasks above this one, $3 not after this time, $4 how many.
 with looked as materialized (
   select finished_at, task_id, token is null as never_ran from task_run

@@ -235,8 +235,8 @@ select id, xid::text as xid, true as is_late, task, queue, octet_length(payload)
 from outbox where held = 'refused' and id > $1::uuid order by id limit $2::integer
 
 -- name: waiting
--- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads; one that
--- fits in no message is left out, as a row may have that is refused for its size, and so are times that are none.
+-- Rows by the ids of their tasks, with what their definitions say. $1 ids in order, $2 whether with payloads. A row
+-- that is refused may have a payload that fits in no message, or impossible times: they are null.
 select o.id, o.task, coalesce(o.queue, d.queue, 'default') as queue, o.options::text as options,
        case when $2::boolean and octet_length(o.payload) <= 15000000 then o.payload end as payload,
        case when o.run_at between '1970-01-01Z' and '2200-01-01Z' then o.run_at end as run_at,

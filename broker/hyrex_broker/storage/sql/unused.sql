@@ -15,7 +15,7 @@ with page as materialized (
 select (select id from page order by id desc limit 1) as last, array(select distinct lane from page) as lanes
 
 -- name: keep
--- Treats lanes of which old tasks are kept as if they were used now. $1 ids. Call under `lock_lanes`.
+-- Counts lanes as used now, since old tasks of them are kept. $1 ids. Call under `lock_lanes`.
 update lane set usable_until = greatest(usable_until, now()) where id = any ($1::integer[])
 
 -- name: remove_lanes
