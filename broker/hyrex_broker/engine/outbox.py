@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 LOOK_BELOW_S: Final = 5.0
 _ROOM_EVERY_S: Final = 0.5
 REFUSED_EVERY_S: Final = 60.0
+_TAKEN_FOR_S: Final = 2.0
+"""How long a retry waits for whoever is taking its row;"""
+_LOOK_AGAIN_S: Final = 0.02
+"""and how often it looks."""
 
 
 class OutboxRelay:
@@ -129,6 +133,18 @@ class OutboxRelay:
     async def retry(self, row_ids: Sequence[TaskId]) -> dict[TaskId, OutboxRow]:
         """Make tasks of these rows now, also of those that were refused. Return those that are still in the
         outbox after that. Raises StorageUnavailable."""
+        until, left = time.monotonic() + _TAKEN_FOR_S, await self._tried(row_ids)
+        while time.monotonic() < until and (
+            taken := [each for each, row in left.items() if row.held is None]
+        ):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            held = {row_id: row for row_id, row in left.items() if row.held is not None}
+            left = held | await self._tried(taken)
+        return left
+
+    async def _tried(self, row_ids: Sequence[TaskId]) -> dict[TaskId, OutboxRow]:
+        """Those that are left after one try. One that is not held back is being taken: by another broker, or
+        by the loop of this one."""
         rows = [row for row in await self._store.of_ids(row_ids) if row.held is not HeldBack.FULL]
         if rows:
             await self.tasks.relay(rows)

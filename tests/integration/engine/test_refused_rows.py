@@ -1,5 +1,6 @@
 """Refused rows of both outboxes: found by whoever asks, tried again where they are, gone after their term."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -183,6 +184,20 @@ async def test_a_row_that_was_refused_beside_is_cancelled_and_dismissed(both: Bo
     (row,) = (await both.refused.of_ids([dismissed])).values()
     assert await both.refused.dismiss([row]) == {dismissed}
     assert await shop.fetchval("select count(*) from hyrex.outbox") == 0
+
+
+async def test_a_retry_waits_for_whoever_is_taking_the_row(bench: Bench, caller: Any) -> None:
+    """Another broker has it locked; that one may give it up."""
+    await stilled(bench)
+    made = TaskId(await enqueue(caller))
+    taking = caller.transaction()
+    await taking.start()
+    await caller.execute("select from hyrex.outbox where id = $1 for update", made)
+    retried = asyncio.create_task(bench.engine.relay.retry([made]))
+    assert not (await asyncio.wait([retried], timeout=0.3))[0]
+    await taking.rollback()
+    assert await retried == {}
+    assert await ids(bench) == [made]
 
 
 async def test_a_new_reason_takes_the_place_of_the_old_one_and_the_same_is_not_logged_again(
