@@ -234,7 +234,10 @@ impl Client {
 }
 
 /// One attempt to store tasks over a stream.
-async fn streamed(mut stub: Stub, request: Request<Vec<NewTask>>) -> Result<Response<Vec<SubmitResult>>, Status> {
+async fn streamed(
+    mut stub: Stub,
+    request: Request<Vec<NewTask>>,
+) -> Result<Response<Vec<SubmitResult>>, Status> {
     let (metadata, extensions, tasks) = request.into_parts();
     let frames = into_frames(tasks);
     let mut results: Vec<Vec<SubmitResult>> = vec![Vec::new(); frames.len()];
@@ -288,7 +291,9 @@ fn into_groups(tasks: &[NewTask]) -> (Vec<TaskGroup>, Vec<usize>) {
         }
     }
     let order = members.iter().flat_map(|(_, places)| places.clone()).collect();
-    let group = |(terms, places): (NewTask, Vec<usize>)| to_group(terms, places.iter().map(|at| &tasks[*at]).collect());
+    let group = |(terms, places): (NewTask, Vec<usize>)| {
+        to_group(terms, places.iter().map(|at| &tasks[*at]).collect())
+    };
     (members.into_iter().map(group).collect(), order)
 }
 

@@ -38,7 +38,8 @@ impl Error {
     pub fn may_pass(&self) -> bool {
         use Code::*;
         let cut = [Unavailable, Unknown, Internal, Cancelled].contains(&self.code);
-        matches!(self.reason(), ErrorReason::StorageUnavailable | ErrorReason::Draining) || self.reason.is_empty() && cut
+        matches!(self.reason(), ErrorReason::StorageUnavailable | ErrorReason::Draining)
+            || self.reason.is_empty() && cut
     }
 
     /// Whether the session that a worker names is none any more.

@@ -82,7 +82,11 @@ fn value<T: Clone + Default>(column: &[T], place: usize) -> T {
 fn unpacked(packed: &[u8]) -> Vec<String> {
     let text = |id: &[u8]| {
         let id = Uuid::from_slice(id).expect("16 bytes");
-        if id.is_nil() { String::new() } else { id.to_string() }
+        if id.is_nil() {
+            String::new()
+        } else {
+            id.to_string()
+        }
     };
     packed.chunks_exact(ID_BYTES).map(text).collect()
 }

@@ -87,8 +87,18 @@ pub(super) fn decode<A: DeserializeOwned>(assignment: Assignment) -> Result<(A, 
     let arguments = arguments.map_err(|why| refuse("ArgumentsInvalid", &why))?;
     let Assignment { task_id, name, queue, run_number, attempt_number, max_retries, .. } = assignment;
     let Assignment { parent_id, root_id, headers, node, .. } = assignment;
-    let run =
-        Run { task_id, name, queue, run_number, attempt_number, max_retries, parent_id, root_id, headers, node };
+    let run = Run {
+        task_id,
+        name,
+        queue,
+        run_number,
+        attempt_number,
+        max_retries,
+        parent_id,
+        root_id,
+        headers,
+        node,
+    };
     Ok((arguments, run))
 }
 
@@ -165,6 +175,10 @@ fn stopped(why: Stop, started: bool) -> Ending {
     match why {
         Stop::Cancel(reason) => Ending::Cancelled(Cancelled { reason }),
         Stop::Release(reason) => Ending::Released(Released { started, reason, ..Default::default() }),
-        Stop::Void => Ending::Released(Released { started, reason: "its lease is void".to_owned(), ..Default::default() }),
+        Stop::Void => Ending::Released(Released {
+            started,
+            reason: "its lease is void".to_owned(),
+            ..Default::default()
+        }),
     }
 }

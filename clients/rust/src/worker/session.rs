@@ -1,5 +1,8 @@
 //! The session: what is held, what is reported, until when it may be trusted; over any number of streams.
 
+mod hear;
+mod say;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +12,17 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, Instant};
 use tonic::transport::Endpoint;
 
-use super::columns::{report, runs, tokens, Assignment, End, Ended};
+use super::columns::Ended;
 use super::link::{Event, Link, Open};
-use super::run::{execute, Stop};
+use super::run::Stop;
 use super::Worker;
 use crate::client::jittered;
-use crate::v1::run_report::Outcome as Ending;
 use crate::v1::work_request::Frame as Say;
-use crate::v1::work_response::Frame as Hear;
-use crate::v1::*;
+use crate::v1::{Report, Welcome, WorkerDrain};
 use crate::{Bearer, Error};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
-const REPORT_RUNS: usize = 1000;
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
 struct Lease {
@@ -129,29 +129,6 @@ impl Session {
         }
     }
 
-    fn hello(&self) -> Hello {
-        let Worker { name, queues, functions, .. } = &self.worker;
-        let task = |name: &String| TaskDefinition { name: name.clone(), ..Default::default() };
-        let lease =
-            |(token, lease): (&i64, &Lease)| LeaseRef { task_id: lease.task_id.clone(), token: *token };
-        let maximum = if self.draining { 0 } else { self.worker.capacity.into() };
-        Hello {
-            worker_name: name.clone(),
-            host: std::env::var("HOSTNAME").unwrap_or_default(),
-            pid: std::process::id() as i32,
-            session_id: self.welcome.session_id.clone(),
-            session_secret: self.welcome.session_secret.clone(),
-            sdk: concat!("hyrex-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
-            protocol_version: 1,
-            queue_patterns: queues.clone(),
-            tasks: functions.keys().map(task).collect(),
-            held: self.held.iter().map(lease).collect(),
-            received_through: self.received_through,
-            capacity: vec![PoolCapacity { maximum, ..Default::default() }],
-            ..Default::default()
-        }
-    }
-
     fn connect(&mut self, pause: Duration) {
         let broker = self.brokers[0].clone();
         let patience = if self.lease().is_zero() { FIRST_PATIENCE } else { self.lease() / 3 };
@@ -210,142 +187,9 @@ impl Session {
         self.reports.values().for_each(|report| self.say(Say::Report(report.clone())));
     }
 
-    fn hear(&mut self, frame: Hear) {
-        self.heard_at = Instant::now();
-        match frame {
-            Hear::Assignments(assignments) => {
-                self.received_through = self.received_through.max(assignments.sequence);
-                for run in assignments.groups.into_iter().filter_map(runs).flatten() {
-                    self.start(run);
-                }
-            }
-            Hear::ReportAck(ack) => {
-                // Accepted, duplicate or stale: settled in every case.
-                for token in tokens(&self.reports.remove(&ack.report_id).unwrap_or_default()) {
-                    self.held.remove(&token);
-                }
-            }
-            Hear::HeartbeatAck(ack) => {
-                while self.beats.front().is_some_and(|(sequence, _)| *sequence <= ack.sequence) {
-                    let (_, sent) = self.beats.pop_front().expect("looked at");
-                    self.trust(sent);
-                }
-                self.failures = 0;
-                ack.revoked.iter().for_each(|lease| self.revoke(lease.token));
-                ack.cancels.into_iter().for_each(|run| self.stop(run.token, Stop::Cancel(run.reason)));
-            }
-            Hear::Cancel(cancel) => {
-                cancel.runs.into_iter().for_each(|run| self.stop(run.token, Stop::Cancel(run.reason)));
-            }
-            Hear::Drain(drain) => {
-                let span = |d: Option<prost_types::Duration>| d.and_then(|d| Duration::try_from(d).ok());
-                let deadline = span(drain.deadline).unwrap_or_default() / 2;
-                let jitter = span(drain.reconnect_jitter).unwrap_or_default().min(deadline);
-                self.move_on_at = Some(Instant::now() + jitter.mul_f64(fastrand::f64()));
-            }
-            Hear::Leave(leave) => self.drain(&leave.reason),
-            Hear::Welcome(_) => {}
-        }
-    }
-
-    fn start(&mut self, run: Assignment) {
-        let function = self.worker.functions.get(&run.name).cloned();
-        let wanted = if run.alone { self.worker.capacity.into() } else { 1 };
-        let (stop, stopped) = oneshot::channel();
-        self.held.insert(run.token, Lease { task_id: run.task_id.clone(), stop: Some(stop) });
-        self.runs.spawn(execute(function, run, self.slots.clone(), wanted, stopped));
-    }
-
-    fn stop(&mut self, token: i64, why: Stop) {
-        if let Some(stop) = self.held.get_mut(&token).and_then(|lease| lease.stop.take()) {
-            let _ = stop.send(why);
-        }
-    }
-
-    fn stop_all(&mut self, reason: &str) {
-        for token in self.held.keys().copied().collect::<Vec<_>>() {
-            self.stop(token, Stop::Release(reason.to_owned()));
-        }
-    }
-
-    /// The lease is void: its run is stopped. Only one that had ended by itself is still reported.
-    fn revoke(&mut self, token: i64) {
-        self.stop(token, Stop::Void);
-        self.held.remove(&token);
-        self.finished.retain(|run| run.token != token || !matches!(run.end, End::Other(Ending::Released(_))));
-    }
-
     fn note(&mut self, run: Ended) {
         if self.held.contains_key(&run.token) {
             self.finished.push(run);
-        }
-    }
-
-    fn drain(&mut self, reason: &str) {
-        if !self.draining {
-            self.draining = true;
-            self.release_at = self.worker.drain_timeout.map(|timeout| Instant::now() + timeout);
-            self.say(Say::Drain(WorkerDrain { reason: reason.to_owned() }));
-        }
-    }
-
-    /// When a broker that says nothing any more is left.
-    fn silent_at(&self) -> Instant {
-        self.heard_at + self.lease_part(&self.welcome.heartbeat_interval).mul_f64(2.5)
-    }
-
-    /// Proof of life.
-    fn beat(&mut self) {
-        let interval = self.lease_part(&self.welcome.heartbeat_interval);
-        self.last_beat += 1;
-        self.next_beat = Instant::now() + interval;
-        self.beats.push_back((self.last_beat, Instant::now()));
-        let held_tokens = self.held.keys().copied().collect();
-        let (sequence, received_through) = (self.last_beat, self.received_through);
-        self.say(Say::Heartbeat(Heartbeat { sequence, held_tokens, received_through, progress: Vec::new() }));
-    }
-
-    /// What was sent at that moment is acknowledged: leases hold from then on, less a margin.
-    fn trust(&mut self, sent: Instant) {
-        self.trusted_until = sent + self.lease().mul_f64(0.9);
-    }
-
-    /// Nobody has acknowledged us for too long: others may hold these leases now.
-    fn distrust(&mut self) {
-        self.trusted_until = Instant::now() + FAR;
-        self.stop_all("its lease could not be renewed");
-        if let Link::Open(_) = self.link {
-            self.reconnect();
-        }
-    }
-
-    /// Reports what has ended; parts when a drain has nothing left to wait for.
-    fn tell(&mut self) {
-        if !matches!(self.link, Link::Open(_)) {
-            return;
-        }
-        let most = self.welcome.max_frame_bytes as usize;
-        while !self.finished.is_empty() {
-            let mut size = 64;
-            let fits = |run: &&Ended| {
-                size += run.size();
-                size <= most
-            };
-            let count = self.finished.iter().take(REPORT_RUNS).take_while(fits).count().max(1);
-            self.last_report += 1;
-            let report = report(self.last_report, self.finished.drain(..count));
-            self.say(Say::Report(report.clone()));
-            self.reports.insert(self.last_report, report);
-        }
-        if self.draining && !self.parted && self.held.is_empty() && self.reports.is_empty() {
-            self.parted = true;
-            self.say(Say::Goodbye(Goodbye {}));
-        }
-    }
-
-    fn say(&self, frame: Say) {
-        if let Link::Open(open) = &self.link {
-            open.send(frame);
         }
     }
 
