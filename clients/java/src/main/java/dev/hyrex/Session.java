@@ -12,23 +12,16 @@ import dev.hyrex.v1.Hello;
 import dev.hyrex.v1.LeaseRef;
 import dev.hyrex.v1.PoolCapacity;
 import dev.hyrex.v1.Released;
-import dev.hyrex.v1.Report;
 import dev.hyrex.v1.RunReport;
 import dev.hyrex.v1.TaskDefinition;
 import dev.hyrex.v1.Welcome;
 import dev.hyrex.v1.WorkRequest;
 import dev.hyrex.v1.WorkResponse;
 import dev.hyrex.v1.WorkerDrain;
-import dev.hyrex.v1.WorkerServiceGrpc;
-import io.grpc.ManagedChannel;
 import io.grpc.Status;
-import io.grpc.stub.StreamObserver;
-import java.util.ArrayDeque;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.ThreadLocalRandom;
@@ -42,7 +35,6 @@ import java.util.concurrent.TimeUnit;
 final class Session {
   private static final long LONGEST_PAUSE_MS = 5000;
   private static final long FIRST_PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
-  private static final int REPORT_RUNS = 1000;
 
   final CompletableFuture<Void> welcomed = new CompletableFuture<>();
   final CompletableFuture<Void> ended = new CompletableFuture<>();
@@ -57,10 +49,7 @@ final class Session {
   private long receivedThrough;
   /** Received and neither acknowledged as reported nor revoked, by token. */
   private final Map<Long, Lease> held = new HashMap<>();
-  private final ArrayDeque<Ending> finished = new ArrayDeque<>();
-  /** Sent and not acknowledged, by report id. */
-  private final TreeMap<Long, Report> reports = new TreeMap<>();
-  private long lastReport;
+  private final Reports reports = new Reports();
   private long lastBeat;
   private long trustedUntil;
   private boolean trusted;
@@ -126,51 +115,28 @@ final class Session {
     };
   }
 
-  /** One stream to one broker. Whatever it says after it was left is ignored. */
-  private final class Link implements StreamObserver<WorkResponse> {
-    final ManagedChannel channel = worker.brokers.channel(attempts++);
-    final TreeMap<Long, Long> beats = new TreeMap<>();
-    final long sent = System.nanoTime();
-    StreamObserver<WorkRequest> out;
-    long heardAt;
-    boolean open;
-    boolean parted;
+  /** Does what a stream says, unless it was left. */
+  void from(Link said, Runnable step) {
+    on(() -> {
+      if (link == said) {
+        step.run();
+      }
+    });
+  }
 
-    @Override
-    public void onNext(WorkResponse frame) {
-      on(() -> {
-        if (link == this) {
-          hear(frame);
-        }
-      });
-    }
-
-    @Override
-    public void onError(Throwable failure) {
-      on(() -> {
-        if (link == this) {
-          survive(HyrexException.of(failure));
-        }
-      });
-    }
-
-    @Override
-    public void onCompleted() {
-      on(() -> {
-        if (link == this && parted) {
-          end(null);
-        } else if (link == this) {
-          reconnect();
-        }
-      });
+  /** The stream has ended with OK. */
+  void streamEnded() {
+    if (link.parted) {
+      end(null);
+    } else {
+      reconnect();
     }
   }
 
   private void connectIn(long pauseMs) {
     in(pauseMs * 1_000_000, () -> {
-      Link opening = link = new Link();
-      opening.out = worker.brokers.withToken(WorkerServiceGrpc.newStub(opening.channel)).work(opening);
-      opening.out.onNext(WorkRequest.newBuilder().setHello(hello()).build());
+      Link opening = link = new Link(this, worker.brokers.channel(attempts++));
+      opening.greet(worker.brokers, hello());
       in(id().isEmpty() ? FIRST_PATIENCE_NS : leaseNs() / 3, () -> {
         if (link == opening && !opening.open) {
           reconnect();
@@ -192,7 +158,7 @@ final class Session {
 
   private void leave() {
     if (link != null) {
-      link.channel.shutdownNow();
+      link.leave();
       link = null;
     }
   }
@@ -205,7 +171,7 @@ final class Session {
     connectIn(failures++ == 0 ? first : later);
   }
 
-  private void survive(HyrexException error) {
+  void survive(HyrexException error) {
     if (error.isFatal()) {
       end(error);
       leave();
@@ -224,7 +190,7 @@ final class Session {
     List.copyOf(held.keySet()).forEach(this::revoke);
   }
 
-  private void hear(WorkResponse frame) {
+  void hear(WorkResponse frame) {
     link.heardAt = System.nanoTime();
     switch (frame.getFrameCase()) {
       case WELCOME -> welcome(frame.getWelcome());
@@ -234,12 +200,7 @@ final class Session {
           held.put(run.token(), runs.add(run));
         }));
       }
-      case REPORT_ACK -> {
-        Report settled = reports.remove(frame.getReportAck().getReportId());
-        if (settled != null) { // accepted, duplicate or stale: over in every case
-          Ending.tokens(settled).forEach(held::remove);
-        }
-      }
+      case REPORT_ACK -> reports.settle(frame.getReportAck().getReportId()).forEach(held::remove);
       case HEARTBEAT_ACK -> heartbeatAck(frame.getHeartbeatAck());
       case CANCEL -> frame.getCancel().getRunsList().forEach(run -> cancel(run.getToken(), run.getReason()));
       case DRAIN -> moveOn(frame.getDrain());
@@ -261,7 +222,7 @@ final class Session {
     }
     beat(link);
     watch(link);
-    reports.values().forEach(report -> say(WorkRequest.newBuilder().setReport(report)));
+    reports.unacknowledged().forEach(report -> say(WorkRequest.newBuilder().setReport(report)));
     welcomed.complete(null);
   }
 
@@ -337,7 +298,7 @@ final class Session {
   /** The lease is void: its run is stopped. Only one that had ended by itself is still reported. */
   private void revoke(long token) {
     runs.stop(held.remove(token), RunReport.newBuilder());
-    finished.removeIf(end -> end.report().getToken() == token && end.report().hasReleased());
+    reports.revoke(token);
   }
 
   private void cancel(long token, String reason) {
@@ -349,7 +310,7 @@ final class Session {
   void ended(Lease lease, RunReport.Builder outcome, ByteString result) {
     if (held.get(lease.run.token()) == lease) {
       RunReport report = outcome.setTaskId(lease.run.taskId()).setToken(lease.run.token()).build();
-      finished.add(new Ending(report, result));
+      reports.add(new Ending(report, result));
     }
   }
 
@@ -358,19 +319,10 @@ final class Session {
     if (link == null || !link.open || link.parted) {
       return;
     }
-    while (!finished.isEmpty()) {
-      List<Ending> ends = new ArrayList<>();
-      int size = 64;
-      do {
-        size += finished.peek().size();
-        ends.add(finished.poll());
-      } while (!finished.isEmpty() && ends.size() < REPORT_RUNS
-          && size + finished.peek().size() < welcome.getMaxFrameBytes());
-      Report report = Ending.report(++lastReport, ends);
-      reports.put(lastReport, report);
-      say(WorkRequest.newBuilder().setReport(report));
+    while (reports.isDue()) {
+      say(WorkRequest.newBuilder().setReport(reports.next(welcome.getMaxFrameBytes())));
     }
-    if (draining && held.isEmpty() && reports.isEmpty()) {
+    if (draining && held.isEmpty() && reports.unacknowledged().isEmpty()) {
       link.parted = true;
       say(WorkRequest.newBuilder().setGoodbye(Goodbye.getDefaultInstance()));
     }
@@ -379,7 +331,7 @@ final class Session {
   /** Sends a frame; never waits. What is unsent is bounded by the leases held. */
   private void say(WorkRequest.Builder frame) {
     if (link != null && link.open) {
-      link.out.onNext(frame.build());
+      link.say(frame);
     }
   }
 }
