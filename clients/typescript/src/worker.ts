@@ -2,13 +2,14 @@
 import { hostname } from "node:os";
 import { type ChannelCredentials, type Metadata, type StatusObject } from "@grpc/grpc-js";
 import {
-  type CancelRun, type HeartbeatAck, type Report, type ReportAck, type Welcome, WorkerServiceClient, WorkRequest,
-  type WorkResponse,
+  type CancelRun, type HeartbeatAck, type Welcome, WorkerServiceClient, WorkRequest, type WorkResponse,
 } from "../gen/hyrex/v1/worker_service.js";
-import { type Assignment, type Ending, reportOf, runsOf, sizeOf, tokensOf } from "./columns.js";
-import { execute, type Handler, Stop, stopped } from "./runs.js";
+import { runsOf } from "./columns.js";
+import { Leases } from "./leases.js";
+import { Reports } from "./reports.js";
+import { type Handler, Stop } from "./runs.js";
 import {
-  addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, milliseconds, MOST_ITEMS, pause, refusal, VERSION,
+  addresses, backoff, bearer, type Brokers, CHANNEL_OPTIONS, HyrexError, milliseconds, pause, refusal, VERSION,
 } from "./wire.js";
 
 const WELCOME_WITHIN_MS = 10_000;
@@ -29,13 +30,6 @@ export interface WorkerOptions extends Brokers {
   log?: (text: string) => void;
 }
 
-/** The right to one run. */
-interface Lease {
-  run: Assignment;
-  control?: AbortController; // once it has started
-  ended: boolean; // its report is on its way
-}
-
 type Frame = NonNullable<WorkRequest["frame"]>;
 type Call = ReturnType<WorkerServiceClient["work"]>;
 
@@ -48,19 +42,13 @@ export class Worker {
   #beatSent = new Map<bigint, number>();
   #trustUntil = 0; // by performance.now(), which is monotonic
   #trustTimer?: NodeJS.Timeout;
-  #held = new Map<bigint, Lease>(); // received and not yet acknowledged as reported
-  #waiting: Lease[] = []; // not started: no trust just now, or a run that wants to be alone
-  #running = 0;
-  #alone = false;
-  #ended: Ending[] = []; // to be framed
-  #reports: Report[] = []; // unacknowledged
-  #lastReport = 0n;
+  #leases: Leases;
+  #reports = new Reports();
   #capacity: number;
   #draining = false;
   #left = false;
   // Of the stream that lives now:
   #call?: Call;
-  #sent = 0; // how many of the reports it has carried
   #nextBeat = 0;
   #lastRead = 0;
   #capacitySaid = true;
@@ -70,6 +58,8 @@ export class Worker {
 
   constructor(readonly options: WorkerOptions) {
     this.#capacity = options.capacity ?? 10;
+    const report = this.#reports.add.bind(this.#reports);
+    this.#leases = new Leases(options.handlers, { isTrusted: () => this.#trusted, report, write: () => this.#write() });
   }
 
   /** Serve until the worker has left, after drain() or because a broker asked. Rejects with the HyrexError
@@ -91,7 +81,7 @@ export class Worker {
       }
     } finally {
       this.#left = true;
-      this.#stopAll(new Stop("TaskRevoked", "the worker has stopped"));
+      this.#leases.stopAll(new Stop("TaskRevoked", "the worker has stopped"));
       clearTimeout(this.#trustTimer);
     }
   }
@@ -100,9 +90,9 @@ export class Worker {
    * still runs is stopped and given back at no cost. */
   drain({ signal }: { signal?: AbortSignal } = {}): void {
     this.#draining = true;
-    for (const lease of this.#waiting.splice(0)) this.#end(lease, { outcome: stopped(new Stop("TaskReleased", "the worker leaves"), false) });
+    this.#leases.releaseWaiting();
     const stop = () => {
-      this.#stopAll(new Stop("TaskReleased", "the worker leaves"));
+      this.#leases.stopAll(new Stop("TaskReleased", "the worker leaves"));
       this.#write();
     };
     if (signal?.aborted) stop();
@@ -168,7 +158,7 @@ export class Worker {
           queuePatterns: this.options.queues ?? ["*"], tasks: Object.keys(this.options.handlers).map((name) => ({ name })),
           capacity: this.#pools(), sessionId: this.sessionId, sessionSecret: this.#secret,
           receivedThrough: this.#receivedThrough,
-          held: [...this.#held.values()].map(({ run: { taskId, token } }) => ({ taskId, token })),
+          held: this.#leases.refs,
         },
       },
     });
@@ -187,10 +177,10 @@ export class Worker {
     this.sessionId = welcome.sessionId;
     this.#secret = welcome.sessionSecret;
     this.#terms = welcome;
-    this.#sent = 0;
+    this.#reports.beginAnew();
     this.#drainSaid = false;
     this.#beatSent.clear();
-    for (const { token } of welcome.revoked) this.#stop(token, new Stop("TaskRevoked", "the lease is void"));
+    for (const { token } of welcome.revoked) this.#leases.stop(token, new Stop("TaskRevoked", "the lease is void"));
     this.#trust(sentAt);
     this.#nextBeat = 0;
     this.#writable = true;
@@ -204,18 +194,18 @@ export class Worker {
     this.#secret = Buffer.alloc(0);
     this.#receivedThrough = this.#beats = 0n;
     this.#trustUntil = 0;
-    this.#stopAll(new Stop("TaskRevoked", "the session is over"));
+    this.#leases.stopAll(new Stop("TaskRevoked", "the session is over"));
   }
 
   /** What it does not know, it ignores. */
   #take(frame: WorkResponse["frame"]): void {
     switch (frame?.$case) {
       case "assignments":
-        this.#receive(frame.value.groups.flatMap(runsOf));
+        this.#leases.receive(frame.value.groups.flatMap(runsOf), this.#draining);
         if (frame.value.sequence > this.#receivedThrough) this.#receivedThrough = frame.value.sequence;
         break;
       case "reportAck":
-        this.#settle(frame.value);
+        this.#leases.settle(this.#reports.settle(frame.value.reportId));
         break;
       case "heartbeatAck":
         this.#acknowledged(frame.value);
@@ -234,26 +224,8 @@ export class Worker {
     this.#write();
   }
 
-  #receive(runs: Assignment[]): void {
-    for (const run of runs) {
-      const lease = { run, ended: false };
-      this.#held.set(run.token, lease);
-      if (this.#draining) this.#end(lease, { outcome: stopped(new Stop("TaskReleased", "the worker leaves"), false) });
-      else this.#waiting.push(lease);
-    }
-    this.#start();
-  }
-
-  #settle({ reportId }: ReportAck): void {
-    const place = this.#reports.findIndex((report) => report.reportId === reportId);
-    if (place < 0) return;
-    const [report] = this.#reports.splice(place, 1);
-    if (place < this.#sent) this.#sent--;
-    for (const token of tokensOf(report!)) this.#held.delete(token);
-  }
-
   #acknowledged({ sequence, revoked, cancels }: HeartbeatAck): void {
-    for (const { token } of revoked) this.#stop(token, new Stop("TaskRevoked", "the lease is void"));
+    for (const { token } of revoked) this.#leases.stop(token, new Stop("TaskRevoked", "the lease is void"));
     this.#cancel(cancels);
     const sentAt = this.#beatSent.get(sequence);
     if (sentAt !== undefined) this.#trust(sentAt);
@@ -261,7 +233,7 @@ export class Worker {
   }
 
   #cancel(runs: CancelRun[]): void {
-    for (const { token, reason } of runs) this.#stop(token, new Stop("TaskCancelled", reason));
+    for (const { token, reason } of runs) this.#leases.stop(token, new Stop("TaskCancelled", reason));
   }
 
   get #trusted() {
@@ -274,48 +246,9 @@ export class Worker {
     this.#trustUntil = Math.max(this.#trustUntil, sentAt + lease - Math.max(lease / 10, LEAST_MARGIN_MS));
     clearTimeout(this.#trustTimer);
     this.#trustTimer = setTimeout(() => {
-      this.#stopAll(new Stop("TaskReleased", "no heartbeat was acknowledged in time"));
+      this.#leases.stopAll(new Stop("TaskReleased", "no heartbeat was acknowledged in time"));
     }, this.#trustUntil - performance.now());
-    this.#start();
-  }
-
-  /** Starts what may run now: nothing that is not trusted. */
-  #start(): void {
-    while (this.#waiting[0] && this.#trusted && !this.#alone && !(this.#waiting[0].run.alone && this.#running > 0)) {
-      const lease = this.#waiting.shift()!;
-      lease.control = new AbortController();
-      this.#running++;
-      this.#alone = lease.run.alone;
-      void execute(lease.run, this.options.handlers[lease.run.name], lease.control).then((report) => {
-        this.#running--;
-        this.#alone = false;
-        this.#end(lease, report);
-        this.#start();
-        this.#write();
-      });
-    }
-  }
-
-  /** A report is due, unless the lease is void. */
-  #end(lease: Lease, end: Pick<Ending, "outcome"> & Partial<Ending>): void {
-    const { taskId, token } = lease.run;
-    if (this.#held.get(token) !== lease) return;
-    lease.ended = true;
-    this.#ended.push({ elapsed: undefined, ...end, taskId, token });
-  }
-
-  /** Asks a run to stop; one that has not started is over at once. */
-  #stop(token: bigint, why: Stop): void {
-    const lease = this.#held.get(token);
-    if (!lease || lease.ended) return;
-    if (why.name === "TaskRevoked") this.#held.delete(token);
-    if (lease.control) return lease.control.abort(why);
-    this.#waiting = this.#waiting.filter((other) => other !== lease);
-    this.#end(lease, { outcome: stopped(why, false) });
-  }
-
-  #stopAll(why: Stop): void {
-    for (const [token, lease] of [...this.#held]) if (lease.control || why.name === "TaskRevoked") this.#stop(token, why);
+    this.#leases.start();
   }
 
   /** Sends the heartbeat that is due, and leaves a broker that is silent. */
@@ -348,7 +281,7 @@ export class Worker {
     if (now >= this.#nextBeat) {
       this.#beatSent.set(++this.#beats, now);
       this.#nextBeat = now + milliseconds(this.#terms!.heartbeatInterval) * 0.95;
-      const heldTokens = [...this.#held.keys()];
+      const heldTokens = this.#leases.tokens;
       return { $case: "heartbeat", value: { sequence: this.#beats, heldTokens, receivedThrough: this.#receivedThrough, progress: [] } };
     }
     if (this.#draining && !this.#drainSaid) {
@@ -359,26 +292,12 @@ export class Worker {
       this.#capacitySaid = true;
       return { $case: "capacity", value: { pools: this.#pools() } };
     }
-    if (this.#reportIsDue()) return { $case: "report", value: this.#reports[this.#sent++]! };
-    if (this.#draining && this.#held.size === 0 && this.#reports.length === 0) {
+    const report = this.#reports.next(this.#terms!);
+    if (report) return { $case: "report", value: report };
+    if (this.#draining && this.#leases.tokens.length === 0 && this.#reports.isEmpty) {
       this.#left = true;
       return { $case: "goodbye", value: {} };
     }
     return undefined;
-  }
-
-  /** Frames what has ended, within the broker's limits; whether #reports[#sent] may be sent now. */
-  #reportIsDue(): boolean {
-    const { maxFrameBytes, maxUnacknowledgedReports } = this.#terms!;
-    if (this.#sent === this.#reports.length && this.#ended.length > 0) {
-      let count = 0;
-      for (let bytes = 0; count < Math.min(this.#ended.length, MOST_ITEMS); count++) {
-        bytes += sizeOf(this.#ended[count]!);
-        if (count > 0 && bytes > maxFrameBytes) break;
-      }
-      this.#reports.push(reportOf(++this.#lastReport, this.#ended.splice(0, count)));
-    }
-    const unacknowledged = this.#reports.slice(0, this.#sent + 1).reduce((sum, report) => sum + tokensOf(report).length, 0);
-    return this.#sent < this.#reports.length && unacknowledged <= maxUnacknowledgedReports;
   }
 }
