@@ -105,6 +105,7 @@ def build_engine(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) ->
     relay = OutboxRelay(OutboxStore(database), places, promoter, config.payload_limit_bytes)
     carrier, follows = _carrier(config, database), FollowStore(database)
     cancels, audit = Cancels(CancelStore(database), sessions, dispatcher), Audit(AuditStore(database))
+    refused = RefusedRows(database, relay, carrier, config.retention_terms.bad_ends)
     engine = Engine(
         directory=directory,
         sessions=sessions,
@@ -130,9 +131,9 @@ def build_engine(config: BrokerConfig, source: ReadFrom, broker_id: BrokerId) ->
             ScheduleStore(database), HeadMark(SCHEDULE_HEAD, marks), places, clock, lease
         ),
         relay=relay,
-        refused=RefusedRows(database, relay, carrier, config.retention_terms.bad_ends),
+        refused=refused,
         retention=Retention(RetentionStore(database.connector), config.retention_terms),
-        steering=build_steering(source, broker_id, directory.names, cancels, audit),
+        steering=build_steering(source, broker_id, directory.names, cancels, audit, refused),
         audit=audit,
         tokens=known_tokens(config, database),
         carrier=carrier,

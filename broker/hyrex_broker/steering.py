@@ -12,7 +12,7 @@ from hyrex_broker.engine.cluster.stats import CountedSteps, Stats
 from hyrex_broker.engine.overview import Overview
 from hyrex_broker.service.admin import AdminParts
 from hyrex_broker.service.bulk import BulkRpcs
-from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, ClusterViews, OwnRates
+from hyrex_broker.service.cluster import ClusterFrames, ClusterStores, ClusterViews, OwnRates, RefusedBeside
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.stats import StatReads
 from hyrex_broker.service.why import Reasons
@@ -50,13 +50,14 @@ def build_steering(
     names: Mapping[LaneId, tuple[str, str]],
     cancels: Follows,
     audit: Audit,
+    refused: RefusedBeside,
 ) -> Steering:
     """Build them; `names` are those of the lanes that this broker knows."""
     database = source.database
     stat_store, bulk_store, lists = StatStore(database), BulkStore(database), TaskLists(database)
     pages = PageTokens(SecretStore(database))
     own = OwnRates(CountedSteps(database.counters, names))
-    frames = source.of(lambda where: ClusterFrames(_stores(where), broker, own))
+    frames = source.of(lambda where: ClusterFrames(_stores(where), broker, own, refused))
 
     async def compute(caller: Caller = ANYONE) -> admin_service_pb2.WatchClusterResponse:
         return await frames.ask(lambda each: each.compute(caller))

@@ -17,9 +17,10 @@ from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import HeldBack, OutboxRow, RefusedRow, RetryRowOutcome, RowChange
 from hyrex_broker.engine.beside import Carrier
 from hyrex_broker.engine.outbox import OutboxRelay
+from hyrex_broker.storage.cluster import RefusedInQueue
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.reads import TaskReads
-from hyrex_broker.storage.refused import RefusedStore, with_queues
+from hyrex_broker.storage.refused import RefusedStore, queues_with_refused, with_queues
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class RefusedRows:
         self._reads = TaskReads(database)
         self.counts: dict[str, int] = {}
         """How many there were at the last look, by the outbox."""
+        self.beside: list[RefusedInQueue] = []
+        """The newest ones of the database beside at the last look."""
 
     async def run(self) -> None:
         """Count them, and remove what is past its term, until cancelled."""
@@ -68,6 +71,17 @@ class RefusedRows:
                 self.counts[name] = await store.count(MOST_COUNTED)
             except (StorageUnavailable, StatementRefused) as error:
                 log.debug("refused rows could not be looked at", extra={"error": str(error)})
+        await self._look_beside()
+
+    async def _look_beside(self) -> None:
+        """See in which queues tasks are missing, as far as the database beside answers."""
+        if self._carrier is None:
+            return
+        try:
+            found = await self._carrier.refused.by_queue(_AT_ONCE)
+            self.beside = await queues_with_refused(self._database, found)
+        except (StorageUnavailable, StatementRefused) as error:
+            log.debug("refused rows beside could not be looked at", extra={"error": str(error)})
 
     async def page(self, before: TaskId | None, most: int) -> RefusedPage:
         """The newest rows before an id, or of all, at most so many."""
@@ -103,6 +117,7 @@ class RefusedRows:
             await self._carrier.retry(beside)
             for row in await self._carrier.refused.of_ids(beside):
                 outcomes[row.row_id] = RetryRowOutcome.REFUSED, row.reason
+            await self._look_beside()
         here = [row.row_id for row in rows if row.row_id not in outcomes]
         left = await self._relay.retry(here) if here else {}
         gone = [row_id for row_id in here if row_id not in left]
@@ -118,6 +133,7 @@ class RefusedRows:
         gone = await self._own.dismiss([row.row_id for row in rows if not row.beside])
         if self._carrier is not None and any(row.beside for row in rows):
             gone |= await self._carrier.refused.dismiss([row.row_id for row in rows if row.beside])
+            await self._look_beside()
         return gone
 
     def _stores(self) -> dict[str, RefusedStore]:

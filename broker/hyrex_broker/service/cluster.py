@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from hyrex.v1 import admin_service_pb2 as pb
 from hyrex_broker.domain.model import BrokerId
@@ -16,7 +16,7 @@ from hyrex_broker.engine.overview import Parts
 from hyrex_broker.service import convert
 from hyrex_broker.service.needs import needs_of
 from hyrex_broker.service.times import timestamp
-from hyrex_broker.storage.cluster import ClusterStore, Held
+from hyrex_broker.storage.cluster import ClusterStore, Held, RefusedInQueue
 from hyrex_broker.storage.peers import NEWEST, PeerStore
 from hyrex_broker.storage.queues import QueueStore
 from hyrex_broker.storage.stats import FINE, Counted, StatStore
@@ -80,11 +80,23 @@ class ClusterStores:
         self.stats = stats
 
 
+class RefusedBeside(Protocol):
+    """What is known of refused rows of the outbox beside the database."""
+
+    @property
+    def beside(self) -> Sequence[RefusedInQueue]:
+        """The newest ones, by queue, as of the last look."""
+        ...
+
+
 class ClusterFrames:
     """Makes frames. Each read is bounded, whatever the tables hold. Raises StorageUnavailable."""
 
-    def __init__(self, stores: ClusterStores, broker: BrokerId, own: OwnRates) -> None:
+    def __init__(
+        self, stores: ClusterStores, broker: BrokerId, own: OwnRates, refused: RefusedBeside
+    ) -> None:
         self._stores = stores
+        self._refused = refused
         self._broker = broker
         self._own = own
 
@@ -104,7 +116,14 @@ class ClusterFrames:
             queues=await self._queues(queues[:MOST_QUEUES], oldest),
             workers=_workers(workers, held),
             brokers=map(convert.broker, await stores.peers.brokers()),
-            needs=await needs_of(stores.cluster, queues, oldest, MOST_NEEDS, of_these=sees is not None),
+            needs=await needs_of(
+                stores.cluster,
+                queues,
+                oldest,
+                MOST_NEEDS,
+                of_these=sees is not None,
+                beside=self._refused.beside,
+            ),
             queues_capped=len(queues) > MOST_QUEUES,
             workers_capped=len(sessions) > MOST_WORKERS,
         )

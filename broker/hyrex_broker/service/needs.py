@@ -21,9 +21,10 @@ async def needs_of(
     most: int,
     *,
     of_these: bool,
+    beside: Sequence[RefusedInQueue] = (),
 ) -> list[pb.Need]:
-    """Up to `most` needs, by kind, then those that wait longest first; `of_these`: of these queues alone.
-    Raises StorageUnavailable."""
+    """Up to `most` needs, by kind, then those that wait longest first; `of_these`: of these queues alone;
+    `beside`: refused rows of the database beside. Raises StorageUnavailable."""
     served = [queue.name for queue in queues if queue.workers]
     names = [queue.name for queue in queues] if of_these else None
     needs = [
@@ -31,6 +32,7 @@ async def needs_of(
         *_of_strange(await store.strange_tasks(served, most)),
         *map(_full, await store.full_limits(names, most)),
         *map(_refused, await store.refused_rows(names, most)),
+        *[_refused(rows) for rows in beside if names is None or rows.queue in names],
     ]
     return sorted(needs, key=lambda need: (need.kind, need.since.seconds))[:most]
 
@@ -95,7 +97,8 @@ def _full(limit: FullLimit) -> pb.Need:
 
 
 def _refused(found: RefusedInQueue) -> pb.Need:
-    rows = "a row of the outbox is" if found.count == 1 else f"{found.count} rows of the outbox are"
+    where = "the outbox beside the database" if found.beside else "the outbox"
+    rows = f"a row of {where} is" if found.count == 1 else f"{found.count} rows of {where} are"
     return pb.Need(
         kind=pb.NEED_KIND_ROWS_REFUSED,
         queue=found.queue,

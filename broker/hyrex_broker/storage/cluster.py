@@ -69,6 +69,8 @@ class RefusedInQueue:
     since: datetime
     reason: str
     """Of the newest one."""
+    beside: bool = False
+    """In the outbox beside the database."""
 
 
 class ClusterStore:

@@ -1,12 +1,13 @@
 """Refused rows of an outbox, for people: of the broker's database, or of one beside it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.outbox import RefusedRow, RowChange
+from hyrex_broker.storage.cluster import RefusedInQueue
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
 
@@ -49,6 +50,16 @@ class RefusedStore:
         """How many there are, counted up to `most`."""
         return int((await self._fetch(_SQL["count"], most))[0]["count"])
 
+    async def by_queue(self, most: int) -> list[tuple[str, RefusedInQueue]]:
+        """The newest `most` by queue, and by the task (else empty) of those that name no queue."""
+        return [
+            (
+                row["task"] or "",
+                RefusedInQueue(row["queue"] or "", row["count"], row["since"], row["reason"], self._beside),
+            )
+            for row in await self._fetch(_SQL["by_queue"], most)
+        ]
+
     async def forget_past(self, keep: timedelta, most: int) -> list[TaskId]:
         """Remove up to `most` rows that were refused longer ago than `keep`. Return their ids."""
         return [TaskId(str(row["id"])) for row in await self._fetch(_SQL["past"], keep, most)]
@@ -71,9 +82,21 @@ class RefusedStore:
 async def with_queues(database: Database, rows: Sequence[RefusedRow]) -> list[RefusedRow]:
     """Rows with the queues that their tasks would be in. A row of a database beside may name none; then the
     task's definition does, which is here. Raises StorageUnavailable."""
-    names = {row.task for row in rows if not row.queue}
-    if not names:
-        return list(rows)
-    found = await database.fetch(_SQL["queues"], sorted(names))
-    queues = {row["name"]: row["queue"] for row in found}
+    queues = await _queues(database, {row.task for row in rows if not row.queue})
     return [row if row.queue else replace(row, queue=queues.get(row.task, DEFAULT_QUEUE)) for row in rows]
+
+
+async def queues_with_refused(
+    database: Database, found: Sequence[tuple[str, RefusedInQueue]]
+) -> list[RefusedInQueue]:
+    """What `by_queue` found, with the queues that the tasks would be in. Raises StorageUnavailable."""
+    queues = await _queues(database, {task for task, rows in found if not rows.queue})
+    return [
+        rows if rows.queue else replace(rows, queue=queues.get(task, DEFAULT_QUEUE)) for task, rows in found
+    ]
+
+
+async def _queues(database: Database, names: Collection[str]) -> dict[str, str]:
+    """The queues of tasks by their definitions."""
+    rows = await database.fetch(_SQL["queues"], sorted(names)) if names else []
+    return {row["name"]: row["queue"] for row in rows}

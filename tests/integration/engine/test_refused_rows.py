@@ -13,6 +13,7 @@ from hyrex_broker.domain.counters import Counters
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import CancelOutcome, TaskId
 from hyrex_broker.domain.outbox import RetryRowOutcome, RowChange
+from hyrex_broker.domain.rights import ANYONE, Caller, Scope
 from hyrex_broker.engine.beside import Carrier
 from hyrex_broker.engine.refused_rows import RefusedRows
 from hyrex_broker.storage.beside import CarriedStore, OutboxBeside
@@ -92,6 +93,35 @@ async def test_rows_of_both_are_one_list(both: Both, shop: Any, caller: Any) -> 
     }
     rest = await both.refused.page(page.rows[1].row_id, 1)
     assert rest.rows == page.rows[2:3]
+
+
+async def test_a_frame_of_the_cluster_says_which_queues_lack_tasks_for_rows_of_both(
+    both: Both, shop: Any, caller: Any
+) -> None:
+    await both.bench.database.execute("insert into task_definition values (0, 'work', 'own', 4, 2000, 8)")
+    engine = both.bench.engine
+    engine.refused._carrier = both.carrier
+
+    async def needs(caller: Caller = ANYONE) -> list[tuple[str, str]]:
+        frame = await engine.steering.parts.overview._compute(caller)  # type: ignore[call-arg]
+        return [(each.queue, each.sentence.split(", ")[0]) for each in frame.needs]
+
+    await refused_here(both.bench, caller)
+    there = [await refused_there(both, shop, queue) for queue in ("mail", "mail", None)]
+    await engine.refused.look()
+    one, two = "a row of the outbox{} is refused", "2 rows of the outbox{} are refused"
+    beside = " beside the database"
+    assert sorted(await needs()) == [
+        ("mail", two.format(beside)), ("own", one.format(beside)), ("own", one.format("")),
+    ]  # fmt: skip
+    team = Caller("team", frozenset(Scope), ("team",))
+    assert await needs(team) == []
+    found = await engine.refused.of_ids(there)
+    await engine.refused.dismiss([found[there[0]]])
+    assert ("mail", one.format(beside)) in await needs()
+    await shop.execute("drop schema hyrex cascade")
+    await engine.refused.look()
+    assert ("mail", one.format(beside)) in await needs(), "what was seen last, while it is away"
 
 
 async def test_while_the_other_database_is_away_the_list_says_so(bench: Bench, caller: Any) -> None:

@@ -197,7 +197,8 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
     recorded, reads = Recorded(), TaskReads(database)
     watches = Watches(reads)
     audit, store = Audit(AuditStore(database)), TokenStore(database)
-    steering = build_steering(ReadFrom(database), BrokerId(1), recorded.lanes, recorded, audit)
+    refused = _refused_rows(database, recorded)
+    steering = build_steering(ReadFrom(database), BrokerId(1), recorded.lanes, recorded, audit, refused)
     tokens = KnownTokens(store, [token]) if token is not None else None
     pages = PageTokens(SecretStore(database))
     parts = TaskParts(
@@ -238,7 +239,7 @@ async def serving(database: Database, url: str, token: str | None = None) -> Asy
             recorded.drained.set,
             steering.parts,
             token_parts,
-            RefusedParts(_refused_rows(database, recorded), audit, pages, MIB),
+            RefusedParts(refused, audit, pages, MIB),
         ),
         ScheduleServicer(_schedule_parts(database, recorded, audit, pages)),
         no_workflows(),

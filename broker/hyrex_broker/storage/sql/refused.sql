@@ -43,6 +43,17 @@ returning id
 -- How many there are, counted up to $1.
 select count(*) as count from (select from outbox where held = 'refused' limit $1::integer) o
 
+-- name: by_queue
+-- The newest ones by their queues, or by their tasks where they name no queue: how many, since when, and why the newest
+-- was. $1 how many are looked at.
+select queue, task, count(*) as count, min(held_at) as since, (array_agg(reason order by id desc))[1] as reason
+from (
+  select id, left(queue, 255) as queue, case when queue is null then left(task, 255) end as task,
+         coalesce(held_at, now()) as held_at, coalesce(left(reason, 1000), '') as reason
+  from outbox where held = 'refused' order by id desc limit $1::integer
+) o
+group by queue, task
+
 -- name: past
 -- Removes rows that were refused longer ago than $1, the oldest first, up to $2; their ids. What is tried again just now is
 -- left out.
