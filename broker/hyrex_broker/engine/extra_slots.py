@@ -14,7 +14,8 @@ from hyrex_broker.engine.lane_directory import Directory
 from hyrex_broker.engine.schedule_parts import at_once, new_id, refusal
 from hyrex_broker.engine.submit.keyed import KeyHasher
 from hyrex_broker.engine.submit.rooms import Rooms, Taken
-from hyrex_broker.storage.schedules import ScheduleStore, SlotTask, StoredSlot
+from hyrex_broker.storage.schedule_rows import SlotTask, StoredSlot
+from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
 

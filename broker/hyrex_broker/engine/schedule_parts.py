@@ -12,7 +12,7 @@ from hyrex_broker.domain.errors import BrokerError, InvalidField, StorageUnavail
 from hyrex_broker.domain.model import TaskId
 from hyrex_broker.domain.schedules import DueSchedule
 from hyrex_broker.engine.batching import BATCH_BYTES
-from hyrex_broker.storage.schedules import Move, SlotTask
+from hyrex_broker.storage.schedule_rows import Move, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 MOST_TASKS: Final = 500

@@ -30,7 +30,8 @@ from hyrex_broker.engine.extra_slots import ExtraSlots, LanesAndRooms, SlotPlace
 from hyrex_broker.engine.head_mark import HeadMark, look_below
 from hyrex_broker.engine.keyed_lanes import KeyedPlace
 from hyrex_broker.engine.schedule_parts import Firing, ForeignZones, new_id, parts, refusal, with_jitter
-from hyrex_broker.storage.schedules import Move, ScheduleStore, SlotTask
+from hyrex_broker.storage.schedule_rows import Move, SlotTask
+from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 log = logging.getLogger(__name__)

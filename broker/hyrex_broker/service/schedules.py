@@ -24,7 +24,8 @@ from hyrex_broker.service.ids import unusual_ids
 from hyrex_broker.service.pages import PageTokens
 from hyrex_broker.service.receiving import Context
 from hyrex_broker.storage.reads import Detail, TaskReads
-from hyrex_broker.storage.schedules import ScheduleStore, Seen
+from hyrex_broker.storage.schedule_rows import Seen
+from hyrex_broker.storage.schedules import ScheduleStore
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.submit import is_repetition
 

@@ -1,23 +1,17 @@
 """Reads tasks. In one statement, so from one snapshot, in which the state and the runs agree."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
 from hyrex.runtime import patterns
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.long_work import in_portions
 from hyrex_broker.domain.model import CARRIED, CarriedOptions, TaskId
-from hyrex_broker.domain.progress import ProgressView
-from hyrex_broker.domain.states import Live, cause_of, standing
 from hyrex_broker.domain.views import (
     HolderView,
     ReplayedTask,
     RunConditions,
-    RunStatusView,
-    RunView,
     ServingSessions,
     TaskTimes,
     TaskView,
@@ -25,6 +19,7 @@ from hyrex_broker.domain.views import (
 from hyrex_broker.storage.outbox_views import refused_tasks, waiting_queues, waiting_tasks
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.statements import load
+from hyrex_broker.storage.task_rows import holder_of, texts_of, views_of
 
 _SQL: Final = load("reads")
 _AWAITED, _QUEUES_BELOW = (load("workflows")[name] for name in ("awaited", "queues_below"))
@@ -105,7 +100,7 @@ class TaskReads:
             detail.labels_limit_bytes,
             RUNS_BYTES,
         )
-        return list(_views(rows))
+        return list(views_of(rows))
 
     async def task(self, task_id: TaskId) -> TaskView | None:
         """One task with its payload and all of its runs. Raises StorageUnavailable, too, if it may be in an
@@ -128,7 +123,7 @@ class TaskReads:
             return None
         carried = CarriedOptions(**{name: row[name] for name in CARRIED})
         own = {name: value for name, value in row.items() if name not in CARRIED}
-        texts = {name: _texts(row[name]) or {} for name in ("headers", "labels")}
+        texts = {name: texts_of(row[name]) or {} for name in ("headers", "labels")}
         return ReplayedTask(**{**own, **texts}, carried=carried)
 
     async def queues_of(self, task_ids: Sequence[TaskId]) -> dict[TaskId, str]:
@@ -196,114 +191,12 @@ class TaskReads:
     async def holders(self, scope: str, name: str, most: int) -> list[HolderView]:
         """Tasks that run under a limit (scope "queue" or "task"), the longest first."""
         rows = await self._database.fetch(_SQL["holders"], scope, name, most, read=True)
-        return [_holder(row) for row in rows]
+        return [holder_of(row) for row in rows]
 
     async def key_holders(self, task_id: TaskId, most: int) -> tuple[str, int, list[HolderView]]:
         """The concurrency key of a task (empty: none), its maximum, and tasks that have its seats."""
         rows = await self._database.fetch(_SQL["key_holders"], task_id, most, read=True)
         if not rows:
             return "", 0, []
-        holders = [_holder(row) for row in rows if row["task_id"] is not None]
+        holders = [holder_of(row) for row in rows if row["task_id"] is not None]
         return rows[0]["concurrency_key"], rows[0]["max_per_key"], holders
-
-
-def _holder(row: Any) -> HolderView:
-    return HolderView(
-        TaskId(str(row["task_id"])), row["name"], row["queue"], row["worker"], row["assigned_at"]
-    )
-
-
-def _views(rows: Iterable[Any]) -> Iterator[TaskView]:
-    for _, of_task in groupby(rows, key=lambda row: row["id"]):
-        yield _view(list(of_task))
-
-
-def _view(rows: list[Any]) -> TaskView:
-    first = rows[0]
-    return TaskView(
-        task_id=TaskId(str(first["id"])),
-        name=first["name"],
-        queue=first["queue"],
-        rank=first["rank"],
-        max_retries=first["max_retries"],
-        timeout_ms=first["timeout_ms"],
-        state=standing(first["live"], first["live_run_number"], rows[-1]["outcome"]),
-        parent_id=_optional_id(first["parent_id"]),
-        root_id=_optional_id(first["root_id"]),
-        submitted_at=first["submitted_at"],
-        run_at=first["run_at"],
-        cancel_requested=bool(first["cancel_requested"]),
-        carried=CarriedOptions(**{name: first[name] for name in CARRIED}),
-        idempotency_key=first["idempotency_key"],
-        labels=_texts(first["labels"]) or {},
-        labels_left_out_bytes=first["labels_left_out_bytes"],
-        payload=first["payload"],
-        headers=_texts(first["headers"]),
-        dismissed=first["live"] is None and bool(rows[-1]["dismissed"]),
-        trace_context=first["trace_context"],
-        expires_at=first["expires_at"],
-        runs=tuple(_runs(rows)),
-        concurrency_key=first["concurrency_key"],
-        max_per_key=first["max_per_key"] or 0,
-        fair_key=first["fair_key"],
-        is_outside=first["is_outside"],
-        node=first["node"] or "",
-        workflow_nodes=first["workflow_nodes"] or 0,
-    )
-
-
-def _runs(rows: list[Any]) -> Iterator[RunView]:
-    for row in rows:
-        if row["run_number"] is not None:
-            yield _ended_run(row)
-    if rows[0]["live"] == Live.LEASE:
-        yield _running_run(rows[0])
-
-
-def _ended_run(row: Any) -> RunView:
-    return RunView(
-        run_number=row["run_number"],
-        attempt_number=row["attempt_number"],
-        state=RunStatusView(row["outcome"]),
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        worker=row["worker"] or "",
-        result=row["result"],
-        result_size_bytes=row["result_size_bytes"],
-        content_type=row["result_content_type"],
-        error_type=row["error_type"],
-        error_place=row["error_place"],
-        error_message=row["error_message"],
-        traceback=row["traceback"],
-        text_left_out_bytes=row["text_left_out_bytes"],
-        reason=row["reason"],
-        cause=cause_of(row["outcome"], row["cause"]),
-    )
-
-
-def _running_run(row: Any) -> RunView:
-    return RunView(
-        run_number=row["live_run_number"],
-        attempt_number=row["live_attempt_number"],
-        state=RunStatusView.RUNNING,
-        started_at=row["assigned_at"],
-        worker=row["live_worker"] or "",
-        progress=_progress(row),
-    )
-
-
-def _progress(row: Any) -> ProgressView | None:
-    if row["progress_at"] is None:
-        return None
-    return ProgressView(row["done"], row["total"], row["progress_text"], row["progress_at"])
-
-
-def _optional_id(value: object) -> TaskId | None:
-    return None if value is None else TaskId(str(value))
-
-
-def _texts(value: str | None) -> dict[str, str] | None:
-    if value is None:
-        return None
-    texts: dict[str, str] = json.loads(value)
-    return texts

@@ -9,7 +9,6 @@ only (docs/adr/0015-read-replicas.md).
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -18,6 +17,7 @@ import asyncpg
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.storage.connect import ANY_SERVER
+from hyrex_broker.storage.lag import LagMeter
 from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sqlstates import StatementRefused
 from hyrex_broker.storage.statements import load
@@ -35,11 +35,7 @@ OPEN_EVERY_S: Final = 3.0
 PROBATION_S: Final = 3.0
 """So long it must have been close before it is used again, so that one at the limit changes nothing often."""
 _HOT, _READS = 2, 4
-_MOST_MARKS: Final = 7200
-"""An hour: a longer lag counts as one."""
 _SQL: Final = load("replication")
-
-
 _NO_STANDBY: Final = "it takes writes, so it is no standby"
 
 
@@ -49,33 +45,6 @@ class ReadCounts:
 
     replica: int = 0
     primary: int = 0
-
-
-class LagMeter:
-    """How far a standby is behind, from positions of the log."""
-
-    def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque(maxlen=_MOST_MARKS)
-        self._has_all_until: float | None = None
-
-    def written(self, moment: float, position: int) -> None:
-        """Note how far the primary's log was at a moment."""
-        self._marks.append((moment, position))
-
-    def lag_s(self, moment: float, replayed: int) -> float:
-        """For how long at least the standby has lacked something; 0 if it has all that is known of."""
-        while self._marks and self._marks[0][1] <= replayed:
-            self._has_all_until, _ = self._marks.popleft()
-        return moment - self._marks[0][0] if self._marks else 0.0
-
-    def has_all_but(self, moment: float, seconds: float) -> bool:
-        """Return True if it is known to have all that was written until so long before a moment."""
-        return self._has_all_until is not None and moment - self._has_all_until <= seconds
-
-    def forget(self) -> None:
-        """Nothing is known: what was written meanwhile was not noted."""
-        self._marks.clear()
-        self._has_all_until = None
 
 
 class Replica:

@@ -1,116 +1,32 @@
 """Schedules and their slots. To store a slot's task and to move its schedule on is one statement."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from hyrex_broker.domain.keys import KeyedName
-from hyrex_broker.domain.model import LaneId, TaskId
-from hyrex_broker.domain.schedules import (
-    CatchUp,
-    Cause,
-    DueSchedule,
-    FiredSlot,
-    ScheduleDefinition,
-    ScheduleOptions,
-    ScheduleSource,
-    StoredSchedule,
-)
+from hyrex_broker.domain.model import TaskId
+from hyrex_broker.domain.schedules import DueSchedule, FiredSlot, ScheduleDefinition
 from hyrex_broker.storage.pool import Database
+from hyrex_broker.storage.schedule_rows import (
+    Due,
+    KnownSchedule,
+    Move,
+    NextSchedule,
+    QueueOfSchedule,
+    Seen,
+    SlotTask,
+    StoredSlot,
+    due_of,
+    fired_of,
+    options_text,
+    schedule_of,
+    stored_of,
+)
 from hyrex_broker.storage.statements import load
 
 _SQL: Final = load("schedules")
 EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Schedules that are due, and the database's time."""
-
-    schedules: list[DueSchedule]
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class NextSchedule:
-    """Seconds until the next schedule is due (None: there is none), and the database's time."""
-
-    wait_s: float | None
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A schedule's step from one slot to the next; nothing is stored for it if it was edited since."""
-
-    name: str
-    revision: int
-    seen_at: datetime
-    next_at: datetime
-    due_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SlotTask:
-    """A task to store for a slot."""
-
-    name: str
-    slot: datetime
-    task_id: TaskId
-    lane: LaneId
-    cause: Cause
-    key_hash: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSlot:
-    """A task that was stored for a slot, and where it is ready."""
-
-    name: str
-    slot: datetime
-    task_id: TaskId
-    lane: LaneId
-    rank: int
-    is_blocked: bool
-    """It is not ready yet: it must be followed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A schedule as it was at a time of the database."""
-
-    schedule: StoredSchedule
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class QueueOfSchedule:
-    """The queue of a schedule (None: there is none) at a time of the database."""
-
-    queue: str | None
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSchedule:
-    """A stored schedule, without its payload."""
-
-    _definition: ScheduleDefinition
-    _digest: bytes | None
-    """SHA-256 of its payload, if that is as long as the one that it is compared with."""
-
-    @property
-    def source(self) -> ScheduleSource:
-        """Who wrote it."""
-        return self._definition.source
-
-    def says(self, wanted: ScheduleDefinition) -> bool:
-        """Return True if it says the same. That it is paused or not does not count."""
-        same = replace(self._definition, payload=wanted.payload, paused=wanted.paused) == wanted
-        return same and self._digest == hashlib.sha256(wanted.payload).digest()
 
 
 class ScheduleStore:
@@ -124,7 +40,7 @@ class ScheduleStore:
         """Schedules that are due from a low-water mark on, the longest due first, but for some names; None
         where there is none."""
         rows = await self._database.fetch(_SQL["due"], most, list(without), mark)
-        return Due([_due(row) for row in rows], rows[0]["now"]) if rows else None
+        return Due([due_of(row) for row in rows], rows[0]["now"]) if rows else None
 
     async def below(self, mark: datetime) -> datetime | None:
         """When the first one below a mark is due; None where there is none."""
@@ -155,7 +71,7 @@ class ScheduleStore:
             [each.cause.value for each in tasks],
             [each.key_hash for each in tasks],
         )
-        return [_stored(row) for row in rows]
+        return [stored_of(row) for row in rows]
 
     async def fire_extra(self, tasks: Sequence[SlotTask], named: KeyedName) -> list[StoredSlot]:
         """Store tasks for slots of one schedule, which goes on as it would; what was stored: nothing if its
@@ -171,7 +87,7 @@ class ScheduleStore:
             *named,
             first.key_hash,
         )
-        return [_stored(row) for row in rows]
+        return [stored_of(row) for row in rows]
 
     async def put_off(self, due: Sequence[DueSchedule], pause: timedelta) -> None:
         """Look at these again later."""
@@ -197,7 +113,7 @@ class ScheduleStore:
             definition.cron,
             definition.tz,
             definition.payload,
-            _options(definition.options),
+            options_text(definition.options),
             definition.catchup.value,
             definition.jitter_s,
             definition.paused,
@@ -212,13 +128,13 @@ class ScheduleStore:
     async def find(self, name: str) -> Seen | None:
         """One schedule."""
         row = await self._database.fetchrow(_SQL["find"], name)
-        return None if row is None else Seen(_schedule(row), row["now"])
+        return None if row is None else Seen(schedule_of(row), row["now"])
 
     async def known(self, wanted: Sequence[ScheduleDefinition]) -> dict[str, KnownSchedule]:
         """What is there under the names of these, by name."""
         names, sizes = [each.name for each in wanted], [len(each.payload) for each in wanted]
         rows = await self._database.fetch(_SQL["known"], names, sizes)
-        return {row["name"]: KnownSchedule(_schedule(row).definition, row["digest"]) for row in rows}
+        return {row["name"]: KnownSchedule(schedule_of(row).definition, row["digest"]) for row in rows}
 
     async def confirm(self) -> None:
         """Before an answer from rows that others stored (see `Database.confirm`)."""
@@ -228,7 +144,7 @@ class ScheduleStore:
         """Of so many schedules by name, from this name on, those of queues that somebody sees, without their
         payloads; and where to go on (None: there are no more)."""
         rows = await self._database.fetch(_SQL["page"], after, size, read=True)
-        found = [Seen(_schedule(row), row["now"]) for row in rows if sees(row["queue"])]
+        found = [Seen(schedule_of(row), row["now"]) for row in rows if sees(row["queue"])]
         return found, rows[-1]["name"] if len(rows) == size else None
 
     async def now(self) -> datetime:
@@ -257,14 +173,14 @@ class ScheduleStore:
 
     async def last_slots(self, name: str, most: int) -> list[FiredSlot]:
         """Its last slots that have tasks, the latest first."""
-        return list(map(_fired, await self._database.fetch(_SQL["last_slots"], name, most, read=True)))
+        return list(map(fired_of, await self._database.fetch(_SQL["last_slots"], name, most, read=True)))
 
     async def stored_slots(self, name: str, slots: Sequence[datetime]) -> list[FiredSlot]:
         """Those of these slots that have their task, also after a failover."""
         rows = await self._database.fetch(_SQL["stored_slots"], name, slots)
         if rows:
             await self._database.confirm()
-        return list(map(_fired, rows))
+        return list(map(fired_of, rows))
 
     async def forgotten_through(self, name: str) -> datetime | None:
         """The last slot of which it may be forgotten that it had its task."""
@@ -277,66 +193,3 @@ class ScheduleStore:
         if row is not None:
             await self._database.confirm()
         return None if row is None else row["slot"]
-
-
-def _options(options: ScheduleOptions) -> str:
-    """As JSON. What brokers of earlier versions do not know is there only where it says something."""
-    values = asdict(options)
-    if options.expires_in_ms is None:
-        del values["expires_in_ms"]
-    if options.concurrency_key is None:
-        for name in ("concurrency_key", "max_per_key", "refuses_to_wait"):
-            del values[name]
-    if options.fair_key is None:
-        del values["fair_key"]
-    return json.dumps(values)
-
-
-def _due(row: Any) -> DueSchedule:
-    return DueSchedule(
-        row["name"],
-        row["revision"],
-        row["queue"],
-        row["task"],
-        row["cron"],
-        row["tz"],
-        CatchUp(row["catchup"]),
-        row["jitter_s"],
-        row["next_at"],
-        row["size_bytes"],
-        row["concurrency_key"],
-        row["fair_key"],
-    )
-
-
-def _stored(row: Any) -> StoredSlot:
-    task_id = TaskId(str(row["task_id"]))
-    return StoredSlot(row["schedule"], row["slot"], task_id, LaneId(row["lane"]), row["rank"], row["blocked"])
-
-
-def _fired(row: Any) -> FiredSlot:
-    return FiredSlot(row["slot"], TaskId(str(row["task_id"])), Cause(row["cause"]), row["stored_at"])
-
-
-def _schedule(row: Any) -> StoredSchedule:
-    definition = ScheduleDefinition(
-        name=row["name"],
-        task=row["task"],
-        queue=row["queue"],
-        cron=row["cron"],
-        tz=row["tz"],
-        payload=row["payload"],
-        options=ScheduleOptions(**json.loads(row["options"])),
-        catchup=CatchUp(row["catchup"]),
-        jitter_s=row["jitter_s"],
-        source=ScheduleSource(row["source"]),
-        paused=row["paused"],
-    )
-    last = row["last_task_id"]
-    return StoredSchedule(
-        definition,
-        row["next_at"],
-        row["last_slot"],
-        None if last is None else TaskId(str(last)),
-        row["revision"],
-    )

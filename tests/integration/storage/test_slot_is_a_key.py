@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from hyrex_broker.domain.schedules import Cause
-from hyrex_broker.storage.schedules import ScheduleStore, SlotTask
+from hyrex_broker.storage.schedule_rows import SlotTask
+from hyrex_broker.storage.schedules import ScheduleStore
 from tests.integration.engine.scheduled import definition, next_leap_day
 from tests.integration.storage.stage import Stage, make_id
 

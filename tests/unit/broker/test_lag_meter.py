@@ -1,6 +1,6 @@
 """How far a standby is behind, from positions of the log and one clock."""
 
-from hyrex_broker.storage.replica import LagMeter
+from hyrex_broker.storage.lag import LagMeter
 
 
 def test_a_standby_lags_from_the_first_position_that_it_lacks() -> None:

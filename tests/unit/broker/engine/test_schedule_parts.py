@@ -9,7 +9,7 @@ from hyrex_broker.domain.model import LaneId
 from hyrex_broker.domain.schedules import CatchUp, Cause, DueSchedule
 from hyrex_broker.engine.batching import BATCH_BYTES
 from hyrex_broker.engine.schedule_parts import MOST_TASKS, Firing, at_once, new_id, parts, refusal
-from hyrex_broker.storage.schedules import Move, SlotTask
+from hyrex_broker.storage.schedule_rows import Move, SlotTask
 from hyrex_broker.storage.sqlstates import StatementRefused
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
