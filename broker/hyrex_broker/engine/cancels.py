@@ -64,7 +64,8 @@ class Cancels:
             pending += await self._found_in_outbox(outcomes, asked)
         self.on_change(outcomes)
         for root in roots:
-            await self.cancel(root.nodes or (), reason)
+            # By now another broker may have cancelled them, and somebody may have put them back.
+            await self.cancel(await self._store.still_stopped(root.nodes or ()), reason)
         return [outcomes[task_id] for task_id in task_ids]
 
     async def _found_in_outbox(

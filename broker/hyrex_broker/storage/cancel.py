@@ -11,6 +11,7 @@ from hyrex_broker.storage.statements import load
 from hyrex_broker.storage.workflow_retries import put_back
 
 _SQL: Final = load("cancel")
+_STOPPED, _LEFT_OUT = (load("workflows")[name] for name in ("given_up", "left_out"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,11 @@ class CancelStore:
             for row in rows
         ]
 
+    async def still_stopped(self, nodes: Sequence[TaskId]) -> list[TaskId]:
+        """Those of these nodes that live, and whose workflow is still to be stopped."""
+        rows = await self._database.fetch(_STOPPED, sorted(nodes)) if nodes else []
+        return [TaskId(str(row["decided"])) for row in rows]
+
     async def cancel_wherever(self, task_ids: Sequence[TaskId], reason: str) -> list[FoundByCancel]:
         """Cancel what waits or is blocked, and flag what runs. What ceases to be blocked meanwhile is found
         too. Of workflows only the root is flagged: its nodes are cancelled when it is followed, since they
@@ -104,9 +110,11 @@ class CancelStore:
         return {TaskId(str(row["id"])) for row in rows}
 
     async def reopened(self, task_ids: Sequence[TaskId]) -> set[TaskId]:
-        """Those whose last end was reopened, by whomever."""
+        """Those whose last end was reopened, by whomever; of roots not those of which only a node was."""
         rows = await self._database.fetch(_SQL["reopened"], sorted(task_ids))
-        return {TaskId(str(row["id"])) for row in rows if row["reopened"]}
+        found = {TaskId(str(row["id"])) for row in rows if row["reopened"]}
+        rows = await self._database.fetch(_LEFT_OUT, sorted(found)) if found else []
+        return found - {TaskId(str(row["id"])) for row in rows}
 
 
 def _nodes(found: Sequence[object] | None) -> list[TaskId] | None:

@@ -58,6 +58,30 @@ with held as materialized (
 )
 select id, lane, rank from placed
 
+-- name: left_out
+-- Those of these roots that were reopened by the retry of a node alone: others are left as badly as they had ended before
+-- that. $1 ids in order.
+select t.id
+from unnest($1::uuid[]) as i (id)
+cross join lateral (
+  select id, upstreams, (select min(u.id::text)::uuid from unnest(upstreams) as u (id)) as lowest,
+         (select max(u.id::text)::uuid from unnest(upstreams) as u (id)) as highest
+  from task
+  where task.id = i.id and task.id between ($1::uuid[])[1] and ($1::uuid[])[cardinality($1::uuid[])] and kind = 1 limit 1
+) t
+cross join lateral (
+  select reopened_at from reopen where task_id = t.id order by after_run_number desc limit 1
+) o
+where exists (
+  select from unnest(t.upstreams) as u (id)
+  cross join lateral (
+    select run_number, outcome, final, finished_at from task_run
+    where task_run.task_id = u.id and task_run.task_id between t.lowest and t.highest
+    order by run_number desc limit 1
+  ) r
+  where r.final and r.outcome <> 2 and r.finished_at < o.reopened_at
+    and (select true from reopen p where p.task_id = u.id and p.after_run_number = r.run_number limit 1) is null)
+
 -- name: advance
 -- See the function of this name (migrations/0001_first.sql). $1 tasks, in the order of their ids, $2 largest payload.
 select decided::text, became, into_lane, at_rank from advance($1::uuid[], $2::bigint)
