@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,10 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep out of the tests' logs what no test has caused."""
+    """Keep out of the tests what no test has caused."""
+    # A shell that starts them in the background has Ctrl+C ignored, by all that they start as well.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.getLogger("asyncio").addFilter(_is_ours)
     config.stash[_stderr] = os.dup(2)
 
