@@ -1,6 +1,6 @@
 """Stores tasks with concurrency keys; see `submit_keyed` and `submit_keyed_handing_off` (sql/submit.sql)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -24,6 +24,8 @@ from hyrex_broker.storage.submit import (
 _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
 _ATTEMPTS: Final = 5
+MOST_MARKS: Final = 50_000
+"""Of so many keys the marks are kept, some 7 MB; the oldest goes first."""
 
 
 class Placing(IntEnum):
@@ -49,6 +51,26 @@ class Admitted:
         return self.admission is Placing.REFUSED
 
 
+class KeyMarks:
+    """The newest mark of each key by its hash; see `admit` (migrations/0001_first.sql). 0: none is known."""
+
+    def __init__(self) -> None:
+        self._marks: dict[int, int] = {}
+
+    def of(self, hashes: Sequence[int]) -> list[int]:
+        """The mark of each of these keys."""
+        return [self._marks.get(each, 0) for each in hashes]
+
+    def note(self, hashes: Iterable[int], marks: Iterable[int | None]) -> None:
+        """Note what a statement has answered; None where it said nothing of a key."""
+        known = self._marks
+        for key, mark in zip(hashes, marks, strict=True):
+            if mark is not None:
+                known[key] = max(mark, known.pop(key, 0))
+        while len(known) > MOST_MARKS:
+            del known[next(iter(known))]
+
+
 class KeyedStore:
     """The statements of `submit.sql` for tasks with concurrency keys."""
 
@@ -57,6 +79,7 @@ class KeyedStore:
         self._database = database
         self.counters = database.counters
         self._slack_ms = slack_ms
+        self._marks = KeyMarks()
 
     async def submit_handing_off(
         self, batch: TaskBatch, hashes: Sequence[int], plan: Plan, slots: Sequence[int | None]
@@ -65,10 +88,13 @@ class KeyedStore:
         `SubmitStore.submit_handing_off` and `submit`. None: nothing was done, since another has locked their
         keys for longer than a moment."""
         columns = (*task_columns(batch), *slot_columns(plan, slots), self._slack_ms)
-        ((unleased, stored_at, admissions, holders),) = await self._database.fetch_apart(
-            _SQL["submit_keyed_handing_off"], *columns, *_key_columns(batch, hashes)
+        ((unleased, stored_at, admissions, holders, marks),) = await self._database.fetch_apart(
+            _SQL["submit_keyed_handing_off"], *columns, *_key_columns(batch, hashes), self._marks_of(hashes)
         )
-        return None if admissions is None else HandedOff(unleased, stored_at, admissions, holders)
+        if admissions is None:
+            return None
+        self._marks.note(hashes, marks)
+        return HandedOff(unleased, stored_at, admissions, holders)
 
     async def submit(self, batch: TaskBatch, hashes: Sequence[int]) -> dict[HexId, Admitted]:
         """Store tasks in the order of their ids, which are unique; each has a concurrency key, and its hash.
@@ -76,7 +102,8 @@ class KeyedStore:
         What is missing from the result was stored before, or its idempotency key belongs to another. Raises
         StorageUnavailable, StatementRefused.
         """
-        columns = (*task_columns(batch), *waiting_columns(batch), *_key_columns(batch, hashes))
+        keys = (*_key_columns(batch, hashes), self._marks_of(hashes))
+        columns = (*task_columns(batch), *waiting_columns(batch), *keys)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 rows = await self._database.fetch_apart(_SQL["submit_keyed"], *columns)
@@ -85,12 +112,17 @@ class KeyedStore:
                 # Somebody has stored one of them since the statement began: the next one sees it.
                 if not is_repetition(error) or attempt == _ATTEMPTS:
                     raise
+        of_ids = dict(zip(batch.ids, hashes, strict=True))
+        self._marks.note([of_ids[HexId(row[0])] for row in rows], [row[3] for row in rows])
         return {
             HexId(row[0]): Admitted(
                 Placing(row[1] or Placing.LATER), None if row[2] is None else TaskId(row[2])
             )
             for row in rows
         }
+
+    def _marks_of(self, hashes: Sequence[int]) -> str:
+        return integers(self._marks.of(hashes))
 
 
 def _key_columns(batch: TaskBatch, hashes: Sequence[int]) -> tuple[object, ...]:

@@ -3,12 +3,14 @@
 import itertools
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from hyrex_broker.domain.blocks import stretched
 from hyrex_broker.domain.ids import task_id
 from hyrex_broker.domain.model import Outcome, TaskExtras, TaskId
 from hyrex_broker.storage.follow import FollowStore
 from hyrex_broker.storage.keyed import Admitted, KeyedStore, Placing
+from hyrex_broker.storage.pool import Database
 from hyrex_broker.storage.sessions import Opened
 from hyrex_broker.storage.submit import HandedOff
 from tests.integration.storage.stage import NewTask, Stage, make_id, new_task
@@ -30,11 +32,19 @@ def hashed(key: str) -> int:
     return KEY + sum(key.encode())
 
 
+_stores: WeakKeyDictionary[Database, KeyedStore] = WeakKeyDictionary()
+
+
+def store_of(stage: Stage) -> KeyedStore:
+    """The stage's one: it remembers marks, as that of a broker."""
+    return _stores.setdefault(stage.database, KeyedStore(stage.database, 0))
+
+
 async def submit_keyed(stage: Stage, *tasks: NewTask) -> dict[TaskId, Admitted]:
     """Store tasks with keys, and what became of them."""
     batch = await stage.batch(tasks)
     hashes = [hashed(key or "") for key in stretched(batch.concurrency_keys, len(batch))]
-    found = await KeyedStore(stage.database, 0).submit(batch, hashes)
+    found = await store_of(stage).submit(batch, hashes)
     return {task_id(digits): admitted for digits, admitted in found.items()}
 
 
@@ -43,8 +53,7 @@ async def hand_off(stage: Stage, opened: Opened, *tasks: NewTask) -> HandedOff |
     batch = await stage.batch(tasks)
     plan = stage.plan(opened, batch.lanes[0], len(tasks))
     hashes = [hashed(key or "") for key in stretched(batch.concurrency_keys, len(batch))]
-    store = KeyedStore(stage.database, 0)
-    return await store.submit_handing_off(batch, hashes, plan, range(len(tasks)))
+    return await store_of(stage).submit_handing_off(batch, hashes, plan, range(len(tasks)))
 
 
 async def admissions(stage: Stage, *tasks: NewTask) -> list[Placing]:

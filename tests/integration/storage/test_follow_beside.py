@@ -2,13 +2,23 @@
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 from hyrex_broker.domain.errors import StorageUnavailable
 from hyrex_broker.domain.model import Outcome
 from hyrex_broker.storage.keyed import Admitted, Placing
 from hyrex_broker.storage.workflows import WorkflowStore
 from tests.integration.engine.workflow_runs import LIMIT
-from tests.integration.storage.keys import end, follow, hashed, keyed, submit_keyed, take
+from tests.integration.storage.keys import (
+    admissions,
+    end,
+    follow,
+    hashed,
+    keyed,
+    store_of,
+    submit_keyed,
+    take,
+)
 from tests.integration.storage.stage import Stage, end_of, new_task
 from tests.integration.storage.stored_workflows import stored_workflow
 from tests.integration.storage.waits import until_blocked
@@ -162,6 +172,10 @@ async def _buffers(connection: Any, *task_ids: str) -> int:
     lines = await connection.fetch(
         f"explain (analyze, buffers, format text) select * from follow('{{{ids}}}'::uuid[], '{{}}')"
     )
+    return _pages(lines)
+
+
+def _pages(lines: Any) -> int:
     first = next(line[0] for line in lines if "Buffers:" in line[0])
     return sum(int(part.partition("=")[2]) for part in first.split() if part.startswith(("hit=", "read=")))
 
@@ -204,8 +218,53 @@ async def test_a_held_snapshot_makes_the_count_of_seats_no_dearer(stage: Stage, 
     finally:
         await other.close()
     early, late = sum(costs[5:15]), sum(costs[-10:])
-
     assert late <= 1.5 * early, (early, late)
+
+
+async def test_a_held_snapshot_makes_later_submits_no_dearer(stage: Stage, connection: Any) -> None:
+    """Rule 31: a broker remembers the marks of keys. Without them each submit passes all the seats that its
+    keys had before, and what waited for these."""
+    keys, rounds = [chr(number) for number in range(33, 127)], 40
+    other = await _connected(stage)
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            await connection.fetchval("select count(*) from hyrex.seat")
+            costs = []
+            for _ in range(rounds):
+                await submit_keyed(stage, *[keyed(key) for key in keys for _ in range(2)])
+                for _ in range(2):
+                    ended = await take(stage, len(keys))
+                    assert len(ended) == len(keys)
+                    await stage.ended([end_of(run, Outcome.COMPLETED) for run in ended])
+                    await follow(stage, *[run.task_id for run in ended])
+                costs.append(await _buffers_of_a_submit(other, stage, sorted(map(hashed, keys))))
+    finally:
+        await other.close()
+    early, late = sum(costs[5:10]), sum(costs[-5:])
+    assert late <= 1.5 * early, (early, late)
+
+
+async def _buffers_of_a_submit(connection: Any, stage: Stage, hashes: list[int]) -> int:
+    """How many pages admitting a task for each key reads; nothing is kept of it."""
+    ids = ",".join(sorted(str(uuid4()) for _ in hashes))
+    keys, marks = (",".join(map(str, each)) for each in (hashes, store_of(stage)._marks.of(hashes)))
+    tried = connection.transaction()
+    await tried.start()
+    try:
+        lines = await connection.fetch(
+            "explain (analyze, buffers) select * from admit("
+            f"'{{{ids}}}', '{{1}}', '{{5}}', '{{{keys}}}', '{{1}}', null, '{{{marks}}}', true)"
+        )
+    finally:
+        await tried.rollback()
+    return _pages(lines)
+
+
+async def test_a_mark_of_a_time_that_a_failover_has_lost_hides_no_seat(stage: Stage) -> None:
+    """Numbers of looks begin again where the last ones were lost."""
+    assert await admissions(stage, keyed("a", 1)) == [Placing.READY]
+    store_of(stage)._marks.note([hashed("a")], [2**62])
+    assert await admissions(stage, keyed("a", 1)) == [Placing.BLOCKED]
 
 
 async def _connected(stage: Stage) -> Any:

@@ -1399,10 +1399,14 @@ $$;
 -- waits for it, else into `blocked`, or not at all where they refuse to wait. Answers for each: 1 it has a seat and is the
 -- caller's to make ready or to lease, 2 blocked, 3 refused, and if any is refused who has its seat. Lanes, ranks and maxima
 -- are of one entry if all share it; `refusing` is null if none does.
+-- `froms` are marks that earlier calls have answered, of each task's key: no seat of the key that counts has a turn before
+-- it, and none of its tasks that wait. Turns only grow, so a mark stays true, whoever has it for however long; without one
+-- (0) all rows that the key has ever had are passed while a transaction is held open. One above all turns is of a time that
+-- a failover has lost, and not looked at.
 -- Locks stripes in order. If it is not `patient`, and one of them is held for longer than a moment, it admits nothing, and
 -- its answers are null: whoever keeps slots for tasks must not do so for as long as that (rule 42).
 create function admit(ids uuid[], lanes integer[], ranks smallint[], keys bigint[], mosts integer[], refusing boolean[],
-                      patient boolean, out admissions smallint[], out holders uuid[])
+                      froms bigint[], patient boolean, out admissions smallint[], out holders uuid[], out marks bigint[])
 language plpgsql
 set search_path from current
 -- A plan made while the tables are small would read all of them when they are large.
@@ -1422,24 +1426,28 @@ begin
     -- What is known of a key stands with its first task.
     select i.id, i.lane, i.rank, i.key, coalesce(i.most, mosts[1]) as most, i.refuses, i.place, i.nth,
            first_value(k.held) over each_key as held, first_value(k.oldest) over each_key as oldest,
-           first_value(k.waits) over each_key as waits
+           first_value(k.first_waiting) over each_key as first_waiting,
+           first_value(k.first_waiting is not null) over each_key as waits
     from (
-      select u.*, row_number() over (partition by u.key order by u.place) as nth
-      from unnest(ids, lanes, ranks, keys, mosts, refusing) with ordinality as u (id, lane, rank, key, most, refuses, place)
+      select u.*, case when u.mark <= look then u.mark else 0 end as since,
+             row_number() over (partition by u.key order by u.place) as nth
+      from unnest(ids, lanes, ranks, keys, mosts, refusing, froms) with ordinality
+        as u (id, lane, rank, key, most, refuses, mark, place)
     ) i
     left join lateral (
       select count(*)::integer as held, min(turn) as oldest,
-             exists (select from blocked where blocked.key = i.key) as waits
-      from holding where holding.key = i.key
+             (select blocked.turn from blocked where blocked.key = i.key and blocked.turn >= i.since
+              order by blocked.turn limit 1) as first_waiting
+      from holding where holding.key = i.key and holding.turn >= i.since
     ) k on i.nth = 1
     window each_key as (partition by i.key order by i.place)
   ), judged as materialized (
-    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.place, k.nth,
+    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.first_waiting, k.place, k.nth,
            case when not k.waits and bool_and(k.held + k.nth <= k.most) over (partition by k.key order by k.place) then 1
              else 2 end::smallint as admission
     from known k where refusing is null
     union all
-    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.place, k.nth,
+    select k.id, k.lane, k.rank, k.key, k.most, k.oldest, k.first_waiting, k.place, k.nth,
            (admit_in_turn(k.held, k.most, k.refuses, k.waits) over (partition by k.key order by k.place))[3]::smallint
     from known k where refusing is not null
   ), seated as (
@@ -1451,7 +1459,10 @@ begin
     select j.id, coalesce(j.lane, lanes[1]), coalesce(j.rank, ranks[1]), j.key, j.most, look + j.nth - 1, 0, 0, 0, 0, false
     from judged j where admission = 2 order by j.id
   )
-  select array_agg(j.admission order by j.place) into admissions from judged j;
+  select array_agg(j.admission order by j.place),
+         array_agg(case when j.nth = 1 then least(coalesce(j.oldest, look), coalesce(j.first_waiting, look)) end order by j.place)
+    into admissions, marks
+  from judged j;
   if refusing is not null and 3 = any (admissions) then
     if exists (
       select from unnest(ids, admissions) as i (id, admission)

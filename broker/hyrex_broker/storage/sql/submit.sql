@@ -124,9 +124,9 @@ select replace(id::text, '-', ''), due > now() or kind is not null as waits from
 -- admitted or wait for a seat of their key; see `admit` (migrations/0001_first.sql), which waits for the stripes of the
 -- keys. So they have statements of their own.
 -- $1..$21 as in `submit_waiting`; $22 concurrency_key, $23 key_hash (an array as text), $24 max_per_key (of one entry if all
--- share it), $25 whether it refuses to wait (null: none does).
+-- share it), $25 whether it refuses to wait (null: none does), $26 the mark of its key (an array as text; 0: none).
 -- Returns each task that was not stored before, and what became of it: 1 ready, 2 blocked, 3 refused (not stored; with
--- a task that holds the key), null: it waits for its time. Fails (23505) if another stores one of them meanwhile.
+-- a task that holds the key), null: it waits for its time; with a new mark of its key, if it is the first of that. Fails (23505) if another stores one of them meanwhile.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
@@ -134,16 +134,16 @@ with item as materialized (
          t.content_type, t.codec, t.headers, t.labels, t.name, t.trace_context, t.fair_key,
          coalesce(t.run_at, now() + t.delay_ms * interval '1 millisecond', now()) as due,
          greatest(t.run_at, now()) + (coalesce(t.delay_ms, 0) + t.expires_in_ms) * interval '1 millisecond' as expires_at,
-         t.concurrency_key, t.key_hash, coalesce(t.max_per_key, ($24::integer[])[1]) as max_per_key, t.refuses
+         t.concurrency_key, t.key_hash, coalesce(t.max_per_key, ($24::integer[])[1]) as max_per_key, t.refuses, t.mark
   from unnest(($1::text)::uuid[], $2::integer[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[],
               ($7::text)::bigint[], $8::bytea[], $9::uuid[], $10::uuid[],
               $11::text[], $12::text[], ($13::text)::jsonb[], ($14::text)::jsonb[], $15::bytea[], $16::text[],
               $17::bigint[], $18::timestamptz[], $19::text[], $20::text[],
               $21::bigint[],
-              $22::text[], ($23::text)::bigint[], $24::integer[], $25::boolean[])
+              $22::text[], ($23::text)::bigint[], $24::integer[], $25::boolean[], ($26::text)::bigint[])
     as t (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
           content_type, codec, headers, labels, trace_context, fair_key, delay_ms, run_at, idempotency_key, name, expires_in_ms,
-          concurrency_key, key_hash, max_per_key, refuses)
+          concurrency_key, key_hash, max_per_key, refuses, mark)
 ),
 -- use: freed
 fresh as materialized (
@@ -162,16 +162,17 @@ fresh as materialized (
   from fresh f
   where f.idempotency_key is null or f.id = any (array(select task_id from claimed))
 ), decided as materialized (
-  select a.admissions, a.holders
+  select a.admissions, a.holders, a.marks
   from (
-    select array_agg(id order by id) as ids, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
+    select array_agg(id order by id) as ids, array_agg(mark order by id) as marks, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
            array_agg(key_hash order by id) as keys, array_agg(max_per_key order by id) as mosts,
            case when $25::boolean[] is not null then array_agg(refuses order by id) end as refusing
     from wanted where now
   ) w
-  cross join lateral admit(w.ids, w.lanes, w.ranks, w.keys, w.mosts, w.refusing, true) a
+  cross join lateral admit(w.ids, w.lanes, w.ranks, w.keys, w.mosts, w.refusing, w.marks, true) a
 ), judged as materialized (
-  select w.*, case when w.admission = 3 then d.holders[w.place] end as holder
+  select w.*, case when w.admission = 3 then d.holders[w.place] end as holder,
+         case when w.now then d.marks[w.place] end as new_mark
   from (select w.*, case when w.now then d.admissions[w.place] end as admission from wanted w cross join decided d) w
   cross join decided d
 ), stored as (
@@ -193,7 +194,7 @@ fresh as materialized (
   select expires_at, id, expires_at from judged
   where expires_at is not null and admission is distinct from 3 order by id
 )
-select replace(id::text, '-', ''), admission, holder::text from judged
+select replace(id::text, '-', ''), admission, holder::text, new_mark from judged
 
 -- name: classify
 -- What is known of ids and keys that a submit did not store, a row for each in their order. An id without a
@@ -293,14 +294,16 @@ select array(select lane from unleased) as unleased, now() as stored_at
 -- are ready, the others wait in `blocked` or are refused; see `admit` (migrations/0001_first.sql). If one of the keys' stripes
 -- is held for longer than a moment, nothing is done: the slots are not kept for as long as that.
 -- Returns what `submit_handing_off` does, and what became of each task (null: nothing was done): 1 leased or ready,
--- 2 blocked, 3 refused (not stored), with who holds the keys of those. Fails as `submit` does (23505).
+-- 2 blocked, 3 refused (not stored), with who holds the keys of those, and the keys' new marks. Fails as `submit` does
+-- (23505).
 -- $1..$26 as in `submit_handing_off`; $27 concurrency_key, $28 key_hash (an array as text), $29 max_per_key (of one
--- entry if all share it), $30 whether it refuses to wait (null: none does).
+-- entry if all share it), $30 whether it refuses to wait (null: none does), $31 the marks of the keys, as in `submit_keyed`.
 with
 -- use: unleased
 decided as materialized (
-  select admissions, holders
-  from admit(($1::text)::uuid[], $2::integer[], $3::smallint[], ($28::text)::bigint[], $29::integer[], $30::boolean[], false)
+  select admissions, holders, marks
+  from admit(($1::text)::uuid[], $2::integer[], $3::smallint[], ($28::text)::bigint[], $29::integer[], $30::boolean[],
+             ($31::text)::bigint[], false)
 ), stored as (
   insert into task (id, lane, rank, max_retries, timeout_ms, retry_delay_ms, digest, payload, parent_id, root_id,
                     content_type, codec, headers, labels, trace_context, fair_key, concurrency_key, key_hash, max_per_key)
@@ -343,7 +346,7 @@ decided as materialized (
   where ($25::boolean or (select true from unleased limit 1))
     and (token is null or lane = any (array(select lane from unleased)))
 )
-select array(select lane from unleased) as unleased, now() as stored_at, admissions, holders::text[] from decided
+select array(select lane from unleased) as unleased, now() as stored_at, admissions, holders::text[], marks from decided
 
 -- name: submit_debounced
 -- Stores tasks with debounce keys, or moves the tasks that wait for these keys. Returns a row for each that was stored,
