@@ -8,7 +8,7 @@ BrokerError
 ├── TaskIdOutOfWindow       the id's time is too old or too far ahead
 ├── TaskIdConflict          the id is stored with other content
 ├── NoSuchTask
-│   └── NoWorkflow              the task is neither a workflow nor a node of one
+├── NoWorkflow              the task is neither a workflow nor a node of one
 ├── RowRefused              there is no such task, since its row in an outbox was refused
 ├── QueueNotFound
 ├── QueueInUse              it has tasks, or had some
@@ -128,13 +128,11 @@ class NoSuchTask(BrokerError):
         super().__init__(told, {"task_id": task_id})
 
 
-class NoWorkflow(NoSuchTask):
+class NoWorkflow(BrokerError):
     """A task that is neither a workflow nor a node of one."""
 
     def __init__(self, task_id: str) -> None:
-        BrokerError.__init__(
-            self, f"task {task_id} is neither a workflow nor a node of one", {"task_id": task_id}
-        )
+        super().__init__(f"task {task_id} is neither a workflow nor a node of one", {"task_id": task_id})
 
 
 class RowRefused(BrokerError):

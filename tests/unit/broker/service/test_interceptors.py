@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from hyrex.transport.kept_status import keep_status
-from hyrex_broker.domain.errors import QueueNotFound
+from hyrex_broker.domain.errors import NoSuchTask, NoWorkflow, QueueNotFound
 from hyrex_broker.domain.rights import Scope
 from hyrex_broker.domain.tokens import make_token
 from hyrex_broker.engine.known_tokens import KnownTokens
@@ -144,6 +144,20 @@ async def test_a_broker_error_becomes_its_status(kind: str) -> None:
     async with serving(handlers, errors_interceptor()) as channel:
         code, info = await refusal(channel, kind)
     assert (code, info.reason, info.metadata["queue"]) == ("NOT_FOUND", "QUEUE_NOT_FOUND", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("error", "names_brokers"), [(NoSuchTask("0199"), True), (NoWorkflow("0199"), False)]
+)
+async def test_only_a_task_that_is_not_found_may_be_found_by_another_broker(
+    error: Exception, names_brokers: bool
+) -> None:
+    guard = errors_interceptor(elsewhere=lambda: ["the-one-beside"])
+    async with serving(Handlers(lambda: error), guard) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, "unary_unary")
+    assert ("ask the-one-beside" in (caught.value.details() or "")) is names_brokers
+    assert "0199" in (caught.value.details() or "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
