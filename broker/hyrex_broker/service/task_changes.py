@@ -2,10 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from hyrex.v1 import task_service_pb2
-from hyrex.v1.task_service_pb2 import ItemError
 from hyrex_broker.domain.errors import RowRefused
 from hyrex_broker.domain.model import CancelOutcome, DismissOutcome, RetryOutcome, TaskId
 from hyrex_broker.engine.fairness import Admission
@@ -70,19 +69,15 @@ class TaskChanges:
         """Make ended tasks ready again. Raises InvalidField, StorageUnavailable."""
         ids = requests.task_ids(request.task_ids)
         outcomes = await self._changed(context, ids, self._cancels.retry, RetryOutcome.NOT_FOUND)
-        waiting, refused = await self._in_outbox(ids, outcomes, RetryOutcome.NOT_FOUND)
-        known = dict.fromkeys(waiting, RetryOutcome.NOT_FINAL)
-        known |= dict.fromkeys(refused, RetryOutcome.REFUSED)
-        return task_service_pb2.RetryTasksResponse(
-            results=[
-                task_service_pb2.RetryResult(
-                    task_id=task_id,
-                    outcome=task_service_pb2.RetryOutcome.ValueType(known.get(task_id, outcome)),
-                    error=refused.get(task_id),
-                )
-                for task_id, outcome in zip(ids, outcomes, strict=True)
-            ]
-        )
+        results = [
+            task_service_pb2.RetryResult(
+                task_id=task_id, outcome=task_service_pb2.RetryOutcome.ValueType(outcome)
+            )
+            for task_id, outcome in zip(ids, outcomes, strict=True)
+        ]
+        absent = [each for each in results if each.outcome == task_service_pb2.RETRY_OUTCOME_NOT_FOUND]
+        await self._look_in_outbox(absent, RetryOutcome.NOT_FINAL, RetryOutcome.REFUSED)
+        return task_service_pb2.RetryTasksResponse(results=results)
 
     async def dismiss(
         self, request: task_service_pb2.DismissTasksRequest, context: Context
@@ -94,34 +89,27 @@ class TaskChanges:
         self._rights.dismissed(
             [each for each, outcome in zip(ids, outcomes, strict=True) if outcome is DismissOutcome.DISMISSED]
         )
-        waiting, refused = await self._in_outbox(ids, outcomes, DismissOutcome.NOT_FOUND)
-        known = dict.fromkeys(waiting, DismissOutcome.NOT_DEAD) | dict.fromkeys(
-            refused, DismissOutcome.REFUSED
-        )
-        return task_service_pb2.DismissTasksResponse(
-            results=[
-                task_service_pb2.DismissResult(
-                    task_id=task_id,
-                    outcome=task_service_pb2.DismissOutcome.ValueType(known.get(task_id, outcome)),
-                    error=refused.get(task_id),
-                )
-                for task_id, outcome in zip(ids, outcomes, strict=True)
-            ]
-        )
+        results = [
+            task_service_pb2.DismissResult(
+                task_id=task_id, outcome=task_service_pb2.DismissOutcome.ValueType(outcome)
+            )
+            for task_id, outcome in zip(ids, outcomes, strict=True)
+        ]
+        absent = [each for each in results if each.outcome == task_service_pb2.DISMISS_OUTCOME_NOT_FOUND]
+        await self._look_in_outbox(absent, DismissOutcome.NOT_DEAD, DismissOutcome.REFUSED)
+        return task_service_pb2.DismissTasksResponse(results=results)
 
-    async def _in_outbox(
-        self, ids: Sequence[TaskId], outcomes: Sequence[Outcome], not_found: Outcome
-    ) -> tuple[list[TaskId], dict[TaskId, ItemError]]:
-        """Of those that were not found: those that wait in an outbox, and those that were refused there, with
-        what is told of them."""
-        absent = [each for each, outcome in zip(ids, outcomes, strict=True) if outcome == not_found]
-        found = [view for view in (await self._rights.seen(absent)).values() if view.in_outbox]
-        refused = {
-            view.task_id: to_item_error(RowRefused(view.task_id, view.in_outbox))
-            for view in found
-            if view.is_refused
-        }
-        return [view.task_id for view in found if not view.is_refused], refused
+    async def _look_in_outbox(self, absent: Sequence[Any], waits: int, refused: int) -> None:
+        """Say in results of tasks that were not found which wait in an outbox, and which were refused there,
+        and why."""
+        views = await self._rights.seen([TaskId(each.task_id) for each in absent])
+        for each in absent:
+            view = views.get(TaskId(each.task_id))
+            if view is None or not view.in_outbox:
+                continue
+            each.outcome = refused if view.is_refused else waits
+            if view.is_refused:
+                each.error.CopyFrom(to_item_error(RowRefused(view.task_id, view.in_outbox)))
 
     async def _changed(
         self,
