@@ -23,8 +23,9 @@ Where = Annotated[str, typer.Option(metavar="FILTER", help="All tasks that it fi
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _SHOWN_CHARACTERS: Final = 2000
-_NOT_DONE: Final = ("not_found", "not_final", "not_dead", "expired", "refused")
 """Of arguments and labels; a payload may have 15 MiB."""
+_NOT_DONE: Final = ("not_found", "not_final", "not_dead", "expired", "refused")
+"""Outcomes with which a command ends with status 1."""
 
 
 @commands.command("get")
