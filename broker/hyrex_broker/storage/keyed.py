@@ -25,7 +25,7 @@ _SQL: Final = load("submit")
 _NONE: Final = TaskExtras()
 _ATTEMPTS: Final = 5
 MOST_MARKS: Final = 50_000
-"""Of so many keys the marks are kept, some 7 MB; the oldest goes first."""
+"""Of so many keys the marks are kept, some 6 MB; the oldest goes first."""
 
 
 class Placing(IntEnum):

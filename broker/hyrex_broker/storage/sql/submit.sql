@@ -126,7 +126,8 @@ select replace(id::text, '-', ''), due > now() or kind is not null as waits from
 -- $1..$21 as in `submit_waiting`; $22 concurrency_key, $23 key_hash (an array as text), $24 max_per_key (of one entry if all
 -- share it), $25 whether it refuses to wait (null: none does), $26 the mark of its key (an array as text; 0: none).
 -- Returns each task that was not stored before, and what became of it: 1 ready, 2 blocked, 3 refused (not stored; with
--- a task that holds the key), null: it waits for its time; with a new mark of its key, if it is the first of that. Fails (23505) if another stores one of them meanwhile.
+-- a task that holds the key), null: it waits for its time; with a new mark of its key, if it is the first of that. Fails
+-- (23505) if another stores one of them meanwhile.
 with item as materialized (
   select t.id, coalesce(t.lane, ($2::integer[])[1]) as lane, coalesce(t.rank, ($3::smallint[])[1]) as rank,
          coalesce(t.max_retries, ($4::integer[])[1]) as max_retries,
@@ -164,8 +165,9 @@ fresh as materialized (
 ), decided as materialized (
   select a.admissions, a.holders, a.marks
   from (
-    select array_agg(id order by id) as ids, array_agg(mark order by id) as marks, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
+    select array_agg(id order by id) as ids, array_agg(lane order by id) as lanes, array_agg(rank order by id) as ranks,
            array_agg(key_hash order by id) as keys, array_agg(max_per_key order by id) as mosts,
+           array_agg(mark order by id) as marks,
            case when $25::boolean[] is not null then array_agg(refuses order by id) end as refusing
     from wanted where now
   ) w
